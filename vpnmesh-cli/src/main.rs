@@ -1,0 +1,3 @@
+//! The vpnmesh binary.
+
+fn main() {}
