@@ -1,1 +1,5 @@
 //! vpnmesh transport.
+
+mod machine;
+
+pub use machine::{Machine, Transmit};
