@@ -2,20 +2,50 @@
 //!
 //! Start from [`Membership`] (who belongs to the mesh), the ids and the units. State machines in
 //! all crates take input and a [`Timestamp`] and hand out work; none of them reads a clock.
+//!
+//! The decisions follow the data: [`NodeSample`] and [`HealthReport`] come in, a
+//! [`FailurePredictor`] turns them into a [`Forecast`], the engine into an [`Action`] with its
+//! [`Cause`], and the [`Journal`] keeps an [`Explanation`].
 
+mod action;
+mod error;
+mod event;
+mod forecast;
+mod health;
 mod id;
+mod journal;
+mod key_policy;
 mod membership;
+mod policy;
+mod predictor;
 mod prefix;
 mod secret;
+mod shard;
+mod telemetry;
 mod time;
+mod tunnel;
 mod unit;
 
+pub use action::{Action, ActionKind, Authority, Cause, Origin, StandbyFailure};
+pub use error::Error;
+pub use event::{Command, Event};
+pub use forecast::{Evidence, Forecast};
+pub use health::{NodeHealth, PushedHealth};
 pub use id::{ClientId, KeyId, NodeId, Region, SessionId, ShardId, SiteId, TunnelId};
+pub use journal::{Decision, Explanation, Journal, Outcome, OutcomeKind, Refusal};
+pub use key_policy::{AgeAndVolume, KeyDecision, KeyPolicy, KeyUsage, RotationCause, ThreatLevel};
 pub use membership::{
     ClientEntry, Membership, MembershipError, NodeEntry, NodeState, PublicKey, SiteEntry, Tier,
     Version,
 };
+pub use policy::{BudgetPolicy, EnginePolicy, FailoverPolicy, FreezePolicy, WitnessPolicy};
+pub use predictor::FailurePredictor;
 pub use prefix::{Prefix, PrefixError};
 pub use secret::Secret;
+pub use shard::{RendezvousAllocator, ShardAllocator};
+pub use telemetry::{HealthReport, Metric, NodeSample, PathSample, Verdict};
 pub use time::{Timestamp, WallTime};
+pub use tunnel::{
+    MemoryTunnels, TunnelCommand, TunnelEvent, TunnelManager, TunnelSpec, TunnelStatus,
+};
 pub use unit::{Bandwidth, ByteCount, Ratio};
