@@ -1,1 +1,4 @@
 //! vpnmesh testkit.
+
+pub mod report;
+pub mod traffic;

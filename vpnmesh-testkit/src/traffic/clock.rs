@@ -1,0 +1,17 @@
+//! The clock that all processes of one machine share.
+
+use rustix::time::{ClockId, Timespec, clock_gettime};
+use vpnmesh_core::Timestamp;
+
+/// Now, on `CLOCK_MONOTONIC`: the same clock in every process of this machine, whatever its
+/// network namespace, so that one-way delays are exact.
+#[must_use]
+pub fn monotonic() -> Timestamp {
+    Timestamp(nanos(clock_gettime(ClockId::Monotonic)))
+}
+
+fn nanos(time: Timespec) -> u64 {
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let rest = u64::try_from(time.tv_nsec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(rest)
+}
