@@ -1,4 +1,6 @@
 //! vpnmesh testkit.
 
+pub mod lab;
+pub mod link;
 pub mod report;
 pub mod traffic;
