@@ -1,5 +1,12 @@
 //! vpnmesh transport.
 
+pub mod entropy;
+mod error;
+pub mod handshake;
+pub mod kdf;
 mod machine;
+pub mod suite;
 
+pub use entropy::{Entropy, OsEntropy, SeededEntropy};
+pub use error::{DropReason, Error};
 pub use machine::{Machine, Transmit};

@@ -1,0 +1,34 @@
+//! The handshake: `Noise_IKpsk2` with ML-KEM mixed in as psk2, one round trip, no state for
+//! strangers.
+//!
+//! An [`Initiator`] is one attempt; a [`Responder`] answers all initiators. Both are sans-I/O: they
+//! take datagrams, `now` and [`Entropy`](crate::Entropy), and hand out datagrams of at most
+//! [`MAX_DATAGRAM`] bytes. Both end in an [`Established`].
+//!
+//! ```text
+//! initiator                                    responder
+//!   A  e, s, incarnation, commitment, options  →
+//!   K  the chunks of an ML-KEM key             →
+//!                                              ←  R  ML-KEM ciphertext, e, incarnation, options
+//! ```
+//!
+//! The responder never sends more bytes than it received from an address that proved nothing,
+//! keeps one slot per configured peer, and under load asks for a cookie before any expensive work.
+//! The mode with static ML-KEM keys is not part of this version: the responder is authenticated by
+//! X25519, the session keys are hybrid.
+
+mod chunk;
+mod identity;
+mod initiator;
+mod mac;
+mod noise;
+mod responder;
+mod ring;
+mod slot;
+mod wire;
+
+pub use identity::{Established, Identity, Incarnation, Refusal};
+pub use initiator::{Attempt, Initiator, Progress};
+pub use mac::Cookie;
+pub use responder::{Authority, Decision, Load, Outcome, Request, Responder, ResponderConfig};
+pub use wire::{Direction, MAX_DATAGRAM, MAX_OPTIONS, MAX_RESPONSE, SINGLE_RESPONSE, is_handshake};
