@@ -3,6 +3,8 @@
 pub mod entropy;
 mod error;
 pub mod handshake;
+#[cfg(feature = "io")]
+pub mod io;
 pub mod kdf;
 mod machine;
 pub mod suite;

@@ -1,0 +1,35 @@
+//! Sockets, TUN devices and the thread that drives a [`Machine`](crate::Machine) over them. Linux.
+//!
+//! ```text
+//!   UdpSocket ──batches──▶ ┌─────────┐ ──inner packets──▶ PacketIo (Tun, ChannelIo)
+//!             ◀─GSO runs── │ Machine │ ◀──batches────────
+//!                          └─────────┘ ◀──commands── DriverHandle ◀──events──
+//! ```
+//!
+//! Start from [`Driver::spawn`]. What is absent: no async runtime, no allocation and no lock per
+//! packet, no packet policy. Everything that can fail on one datagram or one inner packet is a
+//! counter in [`IoCounters`], never an error.
+
+mod channel;
+mod clock;
+mod driver;
+mod error;
+mod link;
+mod packet;
+mod queue;
+mod send;
+mod stats;
+mod tun;
+mod turn;
+mod udp;
+mod wake;
+
+pub use channel::ChannelIo;
+pub use clock::Clock;
+pub use driver::{CommandError, CommandSender, Driver, DriverConfig, DriverHandle, EventSink};
+pub use error::Error;
+pub use link::Link;
+pub use packet::{InnerSent, PacketBatch, PacketIo};
+pub use stats::{IoCounters, IoStats};
+pub use tun::Tun;
+pub use udp::{Datagram, Received, Sent, UdpBatch, UdpConfig, UdpSocket};

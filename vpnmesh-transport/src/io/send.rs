@@ -1,0 +1,260 @@
+//! Sends a queue of datagrams with as few system calls as the kernel allows.
+//!
+//! Consecutive datagrams to one peer of equal size are one message that the kernel segments
+//! (`UDP_SEGMENT`); up to [`MESSAGES`] messages go out in one `sendmmsg`. Payloads are read where
+//! they lie. The send call of quinn-udp is not used: it switches segmentation off for good after
+//! the first `EINVAL`, which one bad peer address is enough to cause.
+#![allow(unsafe_code)]
+
+use std::collections::VecDeque;
+use std::io;
+use std::mem;
+use std::net::{SocketAddr, SocketAddrV6};
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use socket2::SockAddr;
+
+use crate::machine::Transmit;
+
+/// The memory of one `sendmmsg`, allocated once.
+pub(super) struct Sender {
+    runs: Vec<Run>,              // at most `MESSAGES`
+    parts: Vec<libc::iovec>,     // at most `PARTS`
+    names: Vec<SockAddr>,        // one per run
+    controls: Vec<Control>,      // one per run
+    headers: Vec<libc::mmsghdr>, // one per run
+    segments: bool,              // whether the kernel segments at all
+    maps_v4: bool,               // a dual-stack socket: IPv4 peers are written `::ffff:a.b.c.d`
+}
+
+// SAFETY: the pointers in `parts` and `headers` are written and read within one call of `send`.
+unsafe impl Send for Sender {}
+
+/// `count` datagrams at the head of the queue that form one message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Run {
+    count: usize,
+    size: usize, // of every datagram but the last, which may be smaller
+}
+
+/// The control message "cut this into datagrams of `size` bytes", as `CMSG_DATA` would lay it out.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Control {
+    header: libc::cmsghdr,
+    size: u16,
+}
+
+impl Sender {
+    pub(super) fn new(segments: bool, maps_v4: bool) -> Self {
+        Self {
+            runs: Vec::with_capacity(MESSAGES),
+            parts: Vec::with_capacity(PARTS),
+            names: Vec::with_capacity(MESSAGES),
+            controls: Vec::with_capacity(MESSAGES),
+            headers: Vec::with_capacity(MESSAGES),
+            segments,
+            maps_v4,
+        }
+    }
+
+    /// Whether runs are segmented by the kernel.
+    pub(super) fn segments(&self) -> bool {
+        self.segments
+    }
+
+    /// The device below cannot do it: every datagram is its own message from now on.
+    pub(super) fn stop_segmenting(&mut self) {
+        self.segments = false;
+    }
+
+    /// Sends from the head of `queue`, which is not empty, and leaves it untouched.
+    ///
+    /// Says how many datagrams and messages the kernel took. An error concerns the first message.
+    pub(super) fn send(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        queue: &VecDeque<Transmit>,
+        segmented: bool,
+    ) -> Result<(usize, usize), (io::Error, usize)> {
+        self.plan(queue, segmented && self.segments);
+        self.lay_out(queue);
+        // SAFETY: `headers` holds `len` initialised messages; their names, parts and controls live
+        // in `self` and the payloads in `queue`, both borrowed until the call returns. The kernel
+        // reads them only.
+        let taken = unsafe {
+            libc::sendmmsg(
+                socket.as_raw_fd(),
+                self.headers.as_mut_ptr(),
+                self.headers.len() as libc::c_uint,
+                libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+            )
+        };
+        match usize::try_from(taken) {
+            Ok(taken) => Ok((self.runs[..taken].iter().map(|run| run.count).sum(), taken)),
+            Err(_) => Err((io::Error::last_os_error(), self.runs[0].count)),
+        }
+    }
+
+    fn plan(&mut self, queue: &VecDeque<Transmit>, segmented: bool) {
+        self.runs.clear();
+        let mut at = 0;
+        while at < queue.len() && self.runs.len() < MESSAGES {
+            let most = if segmented {
+                SEGMENTS.min(PARTS - at)
+            } else {
+                1
+            };
+            if at >= PARTS {
+                break;
+            }
+            let run = first_run(queue.range(at..), most);
+            at += run.count;
+            self.runs.push(run);
+        }
+    }
+
+    fn lay_out(&mut self, queue: &VecDeque<Transmit>) {
+        self.parts.clear();
+        self.names.clear();
+        self.controls.clear();
+        self.headers.clear();
+        let mut rest = queue.iter();
+        for run in &self.runs {
+            let run_of = rest.by_ref().take(run.count);
+            for (n, transmit) in run_of.enumerate() {
+                if n == 0 {
+                    self.names.push(self::name(transmit.to, self.maps_v4));
+                }
+                self.parts.push(libc::iovec {
+                    iov_base: transmit.payload.as_ptr().cast_mut().cast(),
+                    iov_len: transmit.payload.len(),
+                });
+            }
+            self.controls.push(Control::segment(run.size));
+        }
+        let mut part = 0;
+        for (n, run) in self.runs.iter().enumerate() {
+            // SAFETY: all fields of `msghdr` are integers and pointers, for which zero is valid.
+            let mut header: libc::mmsghdr = unsafe { mem::zeroed() };
+            let message = &mut header.msg_hdr;
+            message.msg_name = self.names[n].as_ptr().cast_mut().cast();
+            message.msg_namelen = self.names[n].len();
+            message.msg_iov = &raw mut self.parts[part];
+            message.msg_iovlen = run.count as _;
+            if run.count > 1 {
+                message.msg_control = (&raw mut self.controls[n]).cast();
+                message.msg_controllen = mem::size_of::<Control>() as _;
+            }
+            part += run.count;
+            self.headers.push(header);
+        }
+    }
+}
+
+impl std::fmt::Debug for Sender {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sender")
+            .field("segments", &self.segments)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Control {
+    fn segment(size: usize) -> Self {
+        // SAFETY: `cmsghdr` is integers, for which zero is valid.
+        let mut header: libc::cmsghdr = unsafe { mem::zeroed() };
+        header.cmsg_len = (mem::offset_of!(Self, size) + mem::size_of::<u16>()) as _;
+        header.cmsg_level = libc::SOL_UDP;
+        header.cmsg_type = libc::UDP_SEGMENT;
+        Self {
+            header,
+            size: size as u16,
+        }
+    }
+}
+
+/// The longest run at the head: one peer, one size, only the last may be smaller.
+fn first_run<'a>(mut queue: impl Iterator<Item = &'a Transmit>, most: usize) -> Run {
+    let Some(first) = queue.next() else {
+        return Run { count: 0, size: 0 };
+    };
+    let size = first.payload.len();
+    let (mut count, mut bytes) = (1, size);
+    if size == 0 {
+        return Run { count, size };
+    }
+    for next in queue.take(most.saturating_sub(1)) {
+        let len = next.payload.len();
+        if next.to != first.to || len > size || len == 0 || bytes + len > RUN_BYTES {
+            break;
+        }
+        count += 1;
+        bytes += len;
+        if len < size {
+            break;
+        }
+    }
+    Run { count, size }
+}
+
+fn name(to: SocketAddr, maps_v4: bool) -> SockAddr {
+    match to {
+        SocketAddr::V4(v4) if maps_v4 => {
+            SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0).into()
+        }
+        SocketAddr::V4(_) | SocketAddr::V6(_) => to.into(),
+    }
+}
+
+/// Messages in one `sendmmsg`.
+const MESSAGES: usize = 32;
+/// Datagrams in one message: `UDP_MAX_SEGMENTS` of kernels before 6.7.
+const SEGMENTS: usize = 64;
+/// Datagrams in one `sendmmsg`: bounds how much is laid out again if the socket is full. Taste.
+const PARTS: usize = 512;
+/// Bytes in one message: the largest UDP payload over IPv4.
+const RUN_BYTES: usize = 65_507;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(sizes: &[(u16, usize)]) -> VecDeque<Transmit> {
+        sizes
+            .iter()
+            .map(|&(port, len)| Transmit {
+                to: SocketAddr::from(([127, 0, 0, 1], port)),
+                payload: vec![0; len],
+            })
+            .collect()
+    }
+
+    fn runs(sizes: &[(u16, usize)]) -> Vec<usize> {
+        let mut sender = Sender::new(true, false);
+        sender.plan(&queue(sizes), true);
+        sender.runs.iter().map(|run| run.count).collect()
+    }
+
+    #[test]
+    fn a_run_is_one_peer_and_one_size_with_a_smaller_end() {
+        assert_eq!(
+            runs(&[(1, 9), (1, 9), (1, 4), (1, 4), (2, 4), (2, 5)]),
+            [3, 1, 1, 1]
+        );
+    }
+
+    #[test]
+    fn empty_datagrams_travel_alone() {
+        assert_eq!(runs(&[(1, 0), (1, 0), (1, 3), (1, 0)]), [1, 1, 1, 1]);
+    }
+
+    #[test]
+    fn a_run_ends_at_the_limits_of_the_kernel() {
+        assert_eq!(runs(&[(1, 10); 70]), [64, 6]);
+        assert_eq!(runs(&[(1, 1400); 60]), [46, 14]);
+        assert_eq!(runs(&[(1, 10); 600]), [64; 8]);
+        let peers: Vec<_> = (1..=40).map(|port| (port, 10)).collect();
+        assert_eq!(runs(&peers), [1; MESSAGES]);
+    }
+}

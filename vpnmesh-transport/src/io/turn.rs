@@ -1,0 +1,332 @@
+//! The packet thread's loop.
+//!
+//! A turn takes in what arrived (datagrams, inner packets, commands), then tells the machine that
+//! time has passed, then sends. The order matters: a thread that comes late, because the machine
+//! was busy or the process was stopped, first hands over everything that its peers sent meanwhile,
+//! so that its own lateness never looks like their silence. For that the time of a timeout is read
+//! *before* the receive call that found the socket empty.
+
+use std::collections::VecDeque;
+use std::num::NonZeroU64;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::thread::set_current_timer_slack;
+use vpnmesh_core::Timestamp;
+
+use super::clock::Clock;
+use super::driver::{DriverConfig, Outlet, Shared};
+use super::error::Error;
+use super::packet::{PacketBatch, PacketIo};
+use super::stats::IoCounters;
+use super::udp::{Received, Sent, UdpBatch, UdpSocket};
+use crate::machine::{Machine, Transmit};
+
+/// Everything that the packet thread owns.
+pub(super) struct Loop<M: Machine> {
+    machine: M,
+    udp: UdpSocket,
+    inner: Option<Box<dyn PacketIo>>,
+    outlet: Outlet<M::Event>,
+    shared: Arc<Shared<M::Command>>,
+    config: DriverConfig,
+    clock: Clock,
+    counters: IoCounters,
+    datagrams: UdpBatch,
+    packets: PacketBatch,
+    outbox: VecDeque<Transmit>, // at most `config.send_queue`
+    inbox: Vec<Vec<u8>>,        // inner packets of one flush; at most `INNER_FLUSH`
+    commands: Vec<M::Command>,  // of one turn; at most `config.commands`
+    blocked: bool,              // the socket's send buffer was full
+    more_inner: bool,           // the last batch filled up
+    late_weight: usize,         // received since a timeout came due, as the kernel weighs it
+    errors: u32,                // receive calls that failed in a row
+    rest_until: Timestamp,      // the socket is left alone until then, because it only fails
+}
+
+/// What the wait found.
+#[derive(Clone, Copy)]
+struct Ready {
+    datagrams: bool,
+    writable: bool,
+    inner: bool,
+    commands: bool,
+}
+
+impl<M: Machine> Loop<M> {
+    pub(super) fn new(
+        machine: M,
+        udp: UdpSocket,
+        inner: Option<Box<dyn PacketIo>>,
+        outlet: Outlet<M::Event>,
+        shared: Arc<Shared<M::Command>>,
+        config: DriverConfig,
+    ) -> Self {
+        Self {
+            machine,
+            udp,
+            inner,
+            outlet,
+            shared,
+            clock: Clock,
+            counters: IoCounters::default(),
+            datagrams: UdpBatch::new(),
+            packets: PacketBatch::new(config.inner_packets, INNER_BYTES),
+            outbox: VecDeque::new(),
+            inbox: Vec::new(),
+            commands: Vec::new(),
+            blocked: false,
+            more_inner: false,
+            late_weight: 0,
+            errors: 0,
+            rest_until: Timestamp::ZERO,
+            config,
+        }
+    }
+
+    /// Works until it is told to stop.
+    pub(super) fn run(mut self) -> M {
+        // Waits end when they should, not up to 50 µs later.
+        let _ = set_current_timer_slack(NonZeroU64::new(1));
+        self.flush(); // the machine may have something to say before anything arrives
+        let mut more = false;
+        loop {
+            let stopping = self.shared.stopping.load(Ordering::Acquire);
+            let ready = self.wait(more || stopping);
+            more = self.turn(ready);
+            self.shared.stats.publish(&self.counters);
+            if stopping {
+                return self.machine;
+            }
+        }
+    }
+
+    /// Waits for input, room to send, or the machine's timeout; not at all if `at_once`.
+    fn wait(&mut self, at_once: bool) -> Ready {
+        let now = self.clock.now();
+        let rests = now < self.rest_until;
+        let until = if rests {
+            self.machine.poll_timeout().min(self.rest_until)
+        } else {
+            self.machine.poll_timeout()
+        };
+        let timeout = if at_once || self.more_inner && !self.congested() {
+            Some(Duration::ZERO)
+        } else {
+            (until < Timestamp::MAX).then(|| until.since(now))
+        };
+        // A descriptor that is left out is replaced by one that is never asked for anything.
+        let wake = self.shared.commands.as_fd();
+        let mut fds = [
+            PollFd::from_borrowed_fd(wake, PollFlags::IN),
+            PollFd::from_borrowed_fd(wake, PollFlags::empty()),
+            PollFd::from_borrowed_fd(wake, PollFlags::empty()),
+        ];
+        if !rests {
+            let room = if self.blocked {
+                PollFlags::OUT
+            } else {
+                PollFlags::empty()
+            };
+            fds[1] = PollFd::from_borrowed_fd(self.udp.as_fd(), PollFlags::IN | room);
+        }
+        if let Some(inner) = &self.inner
+            && !self.congested()
+        {
+            fds[2] = PollFd::from_borrowed_fd(inner.readable(), PollFlags::IN);
+        }
+        self.counters.turns += 1;
+        self.counters.system_calls += 1;
+        // An interrupted wait is a turn without input.
+        let found = poll(&mut fds, timeout.map(timespec).as_ref()).unwrap_or(0) > 0;
+        let any = |n: usize, what| found && fds[n].revents().intersects(what);
+        let failed = PollFlags::ERR | PollFlags::HUP;
+        Ready {
+            commands: any(0, PollFlags::IN),
+            datagrams: any(1, PollFlags::IN | failed),
+            writable: any(1, PollFlags::OUT | failed),
+            inner: self.more_inner || any(2, PollFlags::IN | failed),
+        }
+    }
+
+    /// Takes in what is ready, handles a timeout, sends. True if datagrams were left behind.
+    fn turn(&mut self, ready: Ready) -> bool {
+        if ready.writable {
+            self.blocked = false;
+            self.transmit();
+        }
+        let due_before = self.machine.poll_timeout();
+        let mut now = self.clock.now();
+        let mut drained = true;
+        if ready.datagrams || due_before <= now {
+            drained = self.receive(&mut now);
+        }
+        if ready.inner && !self.congested() {
+            self.read_inner(now);
+        }
+        if ready.commands {
+            self.take_commands(now);
+        }
+        self.pass_time(now, drained);
+        self.flush();
+        !drained
+    }
+
+    /// Hands datagrams over, batch by batch; true once the socket is empty. `now` ends up as a time
+    /// before which everything that had arrived has been handed over.
+    fn receive(&mut self, now: &mut Timestamp) -> bool {
+        for _ in 0..self.config.receive_calls.max(1) {
+            *now = self.clock.now();
+            let found = match self.udp.recv(&mut self.datagrams, &mut self.counters) {
+                Ok(found) => found,
+                Err(_) => return self.receive_failed(*now),
+            };
+            self.errors = 0;
+            if self.machine.poll_timeout() <= *now {
+                self.late_weight += self.datagrams.weight();
+            }
+            for datagram in self.datagrams.datagrams() {
+                self.machine
+                    .handle_datagram(datagram.from, datagram.data, *now);
+            }
+            if found == Received::Drained {
+                return true;
+            }
+            self.flush();
+        }
+        false
+    }
+
+    /// A failed call is over with that call, unless the socket does nothing else any more.
+    fn receive_failed(&mut self, now: Timestamp) -> bool {
+        self.counters.rx_errors += 1;
+        self.errors += 1;
+        if self.errors >= PATIENCE {
+            self.rest_until = now + REST;
+        }
+        true
+    }
+
+    fn read_inner(&mut self, now: Timestamp) {
+        let Some(inner) = &mut self.inner else {
+            return;
+        };
+        self.packets.clear();
+        let outcome = inner.recv(&mut self.packets);
+        self.more_inner = self.packets.room().is_none();
+        // One call a packet, and one that found none.
+        self.counters.system_calls += self.packets.len() as u64 + u64::from(!self.more_inner);
+        for packet in self.packets.iter() {
+            self.counters.inner_rx_packets += 1;
+            self.counters.inner_rx_bytes += packet.len() as u64;
+            self.machine.handle_inner(packet, now);
+        }
+        if let Err(error) = outcome {
+            let _ = self.shared.inner_fault.set(Error::PacketIoEnded(error));
+            self.inner = None;
+            self.more_inner = false;
+        }
+    }
+
+    fn take_commands(&mut self, now: Timestamp) {
+        let _ = self.shared.commands.take_all(&mut self.commands);
+        for command in self.commands.drain(..) {
+            self.counters.commands += 1;
+            self.machine.handle_command(command, now);
+        }
+    }
+
+    /// Handles a timeout that is due, unless datagrams that were there before it still wait: those
+    /// weigh at most as much as the kernel's buffer holds.
+    fn pass_time(&mut self, now: Timestamp, drained: bool) {
+        if self.machine.poll_timeout() > now {
+            self.late_weight = 0;
+        } else if drained || self.late_weight >= self.udp.receive_buffer() {
+            self.late_weight = 0;
+            self.counters.timeouts += 1;
+            self.machine.handle_timeout(now);
+        } else {
+            self.counters.timeouts_deferred += 1;
+        }
+    }
+
+    /// Drains all that the machine has to give.
+    fn flush(&mut self) {
+        while let Some(transmit) = self.machine.poll_transmit() {
+            if self.outbox.len() < self.config.send_queue {
+                self.outbox.push_back(transmit);
+            } else {
+                self.counters.tx_dropped_queue_full += 1;
+                self.machine.recycle(transmit.payload);
+            }
+        }
+        self.transmit();
+        while let Some(packet) = self.machine.poll_inner() {
+            self.inbox.push(packet);
+            if self.inbox.len() >= INNER_FLUSH {
+                self.write_inner();
+            }
+        }
+        self.write_inner();
+        while let Some(event) = self.machine.poll_event() {
+            self.counters.events_dropped += u64::from(!self.outlet.give(event));
+        }
+    }
+
+    fn transmit(&mut self) {
+        if self.blocked || self.outbox.is_empty() {
+            return;
+        }
+        let machine = &mut self.machine;
+        let sent = self
+            .udp
+            .send(&mut self.outbox, &mut self.counters, |spent| {
+                machine.recycle(spent)
+            });
+        self.blocked = sent == Sent::Blocked;
+    }
+
+    fn write_inner(&mut self) {
+        if self.inbox.is_empty() {
+            return;
+        }
+        match &mut self.inner {
+            Some(inner) => {
+                let sent = inner.send(&self.inbox);
+                self.counters.system_calls += self.inbox.len() as u64;
+                self.counters.inner_tx_packets += sent.packets as u64;
+                self.counters.inner_tx_bytes += sent.bytes as u64;
+                self.counters.inner_tx_dropped_full += sent.full as u64;
+                self.counters.inner_tx_dropped_invalid += sent.invalid as u64;
+            }
+            None => self.counters.inner_tx_dropped_absent += self.inbox.len() as u64,
+        }
+        for spent in self.inbox.drain(..) {
+            self.machine.recycle(spent);
+        }
+    }
+
+    /// Whether inner packets wait at their source until the socket has taken what is queued.
+    fn congested(&self) -> bool {
+        self.blocked && self.outbox.len() >= self.config.send_queue / 2
+    }
+}
+
+fn timespec(span: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(span.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: span.subsec_nanos().into(),
+    }
+}
+
+/// Bytes that a batch of inner packets may hold: some super-packets.
+const INNER_BYTES: usize = 256 << 10;
+/// Inner packets handed to the packet I/O at once. Taste.
+const INNER_FLUSH: usize = 64;
+/// Failed receive calls in a row before the socket rests. Taste.
+const PATIENCE: u32 = 8;
+/// How long a socket rests that only fails: nothing spins, and it is tried again soon. Taste.
+const REST: Duration = Duration::from_millis(10);
