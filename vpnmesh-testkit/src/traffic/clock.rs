@@ -1,5 +1,7 @@
 //! The clock that all processes of one machine share.
 
+use std::time::Duration;
+
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use vpnmesh_core::Timestamp;
 
@@ -8,6 +10,19 @@ use vpnmesh_core::Timestamp;
 #[must_use]
 pub fn monotonic() -> Timestamp {
     Timestamp(nanos(clock_gettime(ClockId::Monotonic)))
+}
+
+/// Now, on the calendar clock, in nanoseconds; the kernel stamps datagrams with it.
+pub(crate) fn realtime_nanos() -> u64 {
+    nanos(clock_gettime(ClockId::Realtime))
+}
+
+/// Waits until `at`; returns at once if that is past.
+pub(crate) fn sleep_until(at: Timestamp) {
+    let left = at.since(monotonic());
+    if left > Duration::ZERO {
+        std::thread::sleep(left);
+    }
 }
 
 fn nanos(time: Timespec) -> u64 {
