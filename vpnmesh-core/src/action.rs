@@ -131,8 +131,10 @@ pub enum Cause {
     },
     /// Enough witnesses agree that the node is dead.
     Dead {
-        /// The witnesses, ordered by id.
+        /// The nodes that say so, ordered by id.
         witnesses: Vec<NodeId>,
+        /// The engine itself heard nothing either.
+        unheard: bool,
     },
     /// The node came back with a new incarnation.
     Joined,
@@ -272,7 +274,10 @@ impl fmt::Display for Cause {
             Self::StandbyFailed {
                 standby, reason, ..
             } => write!(f, "{standby} {reason}"),
-            Self::Dead { witnesses } => write!(f, "dead, say {witnesses:?}"),
+            Self::Dead { witnesses, unheard } => {
+                let engine = if *unheard { " and the engine" } else { "" };
+                write!(f, "dead, say {witnesses:?}{engine}")
+            }
             Self::Joined => f.write_str("it came back"),
             Self::Operator => f.write_str("the operator asked for it"),
             Self::SecurityFloor => f.write_str("the security floor demands it"),

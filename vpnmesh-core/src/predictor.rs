@@ -1,9 +1,13 @@
 //! Who says how likely a node is to fail.
 
+mod threshold;
+
 use std::fmt::Debug;
 use std::time::Duration;
 
 use crate::{Forecast, NodeId, NodeSample, Timestamp};
+
+pub use threshold::ThresholdPredictor;
 
 /// Says how likely a node is to fail soon.
 ///
