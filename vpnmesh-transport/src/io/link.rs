@@ -61,7 +61,9 @@ impl Link {
     /// # Errors
     /// [`Error::LinkDenied`] or [`Error::Link`].
     pub fn set_mtu(&mut self, mtu: u32) -> Result<(), Error> {
-        let message = self.link_message(0).attribute(IFLA_MTU, &mtu.to_ne_bytes());
+        let message = self
+            .link_message(RTM_NEWLINK, 0)
+            .attribute(IFLA_MTU, &mtu.to_ne_bytes());
         self.request(message, || format!("set mtu {mtu}"))
     }
 
@@ -70,8 +72,17 @@ impl Link {
     /// # Errors
     /// [`Error::LinkDenied`] or [`Error::Link`].
     pub fn set_up(&mut self) -> Result<(), Error> {
-        let message = self.link_message(IFF_UP);
+        let message = self.link_message(RTM_NEWLINK, IFF_UP);
         self.request(message, || "bring it up".to_owned())
+    }
+
+    /// Removes the interface itself.
+    ///
+    /// # Errors
+    /// [`Error::LinkDenied`] or [`Error::Link`].
+    pub fn remove(mut self) -> Result<(), Error> {
+        let message = self.link_message(RTM_DELLINK, 0);
+        self.request(message, || "remove it".to_owned())
     }
 
     /// Adds `address` with an on-link prefix of `bits`. An address that is there already stays.
@@ -111,8 +122,8 @@ impl Link {
         self.request(message, || format!("remove route {prefix}"))
     }
 
-    fn link_message(&self, flags: u32) -> Message {
-        Message::new(RTM_NEWLINK, 0)
+    fn link_message(&self, kind: u16, flags: u32) -> Message {
+        Message::new(kind, 0)
             .bytes(&[0; 4]) // family, padding, type
             .bytes(&self.index.to_ne_bytes())
             .bytes(&flags.to_ne_bytes())
@@ -279,6 +290,7 @@ fn acknowledgement(answer: &[u8], sequence: u32) -> Option<io::Result<()>> {
 // Numbers from linux/netlink.h, linux/rtnetlink.h, linux/if_link.h and linux/if_addr.h.
 const NLMSG_ERROR: u16 = 2;
 const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
 const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
 const RTM_NEWROUTE: u16 = 24;

@@ -256,6 +256,9 @@ impl<M: Machine> Loop<M> {
     /// Drains all that the machine has to give.
     fn flush(&mut self) {
         while let Some(transmit) = self.machine.poll_transmit() {
+            if self.outbox.len() >= SEND_FLUSH {
+                self.transmit();
+            }
             if self.outbox.len() < self.config.send_queue {
                 self.outbox.push_back(transmit);
             } else {
@@ -324,9 +327,122 @@ fn timespec(span: Duration) -> Timespec {
 
 /// Bytes that a batch of inner packets may hold: some super-packets.
 const INNER_BYTES: usize = 256 << 10;
+/// Datagrams that are handed to a socket that is not blocked before more are taken: one system call
+/// at the most.
+const SEND_FLUSH: usize = 512;
 /// Inner packets handed to the packet I/O at once. Taste.
 const INNER_FLUSH: usize = 64;
 /// Failed receive calls in a row before the socket rests. Taste.
 const PATIENCE: u32 = 8;
 /// How long a socket rests that only fails: nothing spins, and it is tried again soon. Taste.
 const REST: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::OnceLock;
+    use std::sync::atomic::AtomicBool;
+
+    use super::super::queue::Queue;
+    use super::super::stats::IoStats;
+    use super::*;
+
+    /// Has datagrams to send and counts the buffers that come back.
+    struct Talker {
+        to: SocketAddr,
+        left: usize,
+        returned: usize,
+    }
+
+    impl Machine for Talker {
+        type Command = ();
+        type Event = ();
+        fn handle_datagram(&mut self, _: SocketAddr, _: &mut [u8], _: Timestamp) {}
+        fn handle_inner(&mut self, _: &[u8], _: Timestamp) {}
+        fn handle_command(&mut self, (): (), _: Timestamp) {}
+        fn handle_timeout(&mut self, _: Timestamp) {}
+        fn poll_transmit(&mut self) -> Option<Transmit> {
+            self.left = self.left.checked_sub(1)?;
+            Some(Transmit {
+                to: self.to,
+                payload: vec![1; 100],
+            })
+        }
+        fn poll_inner(&mut self) -> Option<Vec<u8>> {
+            None
+        }
+        fn poll_event(&mut self) -> Option<()> {
+            None
+        }
+        fn poll_timeout(&self) -> Timestamp {
+            Timestamp::MAX
+        }
+        fn recycle(&mut self, _: Vec<u8>) {
+            self.returned += 1;
+        }
+    }
+
+    fn talker(left: usize, send_queue: usize) -> Loop<Talker> {
+        let udp = UdpSocket::bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let machine = Talker {
+            to: udp.local_addr(),
+            left,
+            returned: 0,
+        };
+        let shared = Arc::new(Shared {
+            commands: Queue::new(1).unwrap(),
+            stopping: AtomicBool::new(false),
+            stats: IoStats::default(),
+            inner_fault: OnceLock::new(),
+        });
+        let config = DriverConfig {
+            send_queue,
+            ..DriverConfig::default()
+        };
+        Loop::new(
+            machine,
+            udp,
+            None,
+            Outlet::Call(Box::new(|()| {})),
+            shared,
+            config,
+        )
+    }
+
+    #[test]
+    fn a_full_socket_keeps_a_bounded_queue_and_sends_it_once_there_is_room() {
+        let mut work = talker(25, 20);
+        work.blocked = true;
+        work.flush();
+        assert_eq!(work.outbox.len(), 20);
+        assert_eq!(work.counters.tx_dropped_queue_full, 5);
+        assert!(work.congested(), "inner packets wait at their source");
+
+        let ready = work.wait(false);
+        assert!(ready.writable);
+        work.turn(ready);
+        assert_eq!(work.counters.tx_datagrams, 20);
+        assert_eq!(work.machine.returned, 25, "every buffer comes back");
+        assert!(!work.congested());
+    }
+
+    #[test]
+    fn a_burst_beyond_the_queue_is_sent_whole_while_the_socket_takes_it() {
+        let mut work = talker(5000, 600);
+        work.flush();
+        assert_eq!(work.counters.tx_datagrams, 5000);
+        assert_eq!(work.counters.tx_dropped_queue_full, 0);
+        assert!(work.counters.system_calls <= 11, "{:?}", work.counters);
+    }
+
+    #[test]
+    fn a_socket_that_only_fails_is_left_alone_for_a_while() {
+        let mut work = talker(0, 1);
+        let now = work.clock.now();
+        for _ in 0..PATIENCE {
+            assert!(work.rest_until <= now);
+            assert!(work.receive_failed(now));
+        }
+        assert_eq!(work.rest_until, now + REST);
+    }
+}
