@@ -10,7 +10,6 @@ use vpnmesh_core::{Bandwidth, ByteCount, Ratio, Timestamp};
 
 /// How a link treats packets. The default is a perfect link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Link {
     /// One-way delay. Default zero.
     pub delay: Duration,

@@ -7,12 +7,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use sha2::{Digest, Sha256};
 use vpnmesh_testkit::lab::{self, Error, Inside, Lab, Link};
 
@@ -20,6 +22,9 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.first().is_some_and(|first| first == ECHO_ROLE) {
         return echo(&arguments[1]);
+    }
+    if arguments.first().is_some_and(|first| first == NESTED_ROLE) {
+        return nested();
     }
     let filter = arguments
         .iter()
@@ -33,7 +38,7 @@ fn main() -> ExitCode {
 
 type Test = (&'static str, fn(Inside));
 
-const TESTS: [Test; 10] = [
+const TESTS: [Test; 12] = [
     ("a_ping_takes_both_delays", a_ping_takes_both_delays),
     (
         "a_cut_drops_everything_and_a_mend_restores_it",
@@ -60,6 +65,11 @@ const TESTS: [Test; 10] = [
         "a_process_is_stopped_continued_and_killed",
         a_process_obeys_signals,
     ),
+    (
+        "processes_die_with_the_program_that_made_the_lab",
+        processes_die_with_their_lab,
+    ),
+    ("a_program_with_threads_is_refused", threads_are_refused),
     ("a_host_changes_its_address", a_host_changes_its_address),
     ("ipv6_goes_the_same_way", ipv6_goes_the_same_way),
 ];
@@ -191,13 +201,16 @@ fn a_cut_drops_everything(inside: Inside) {
         "{arrived:?}"
     );
 
+    lab.link("c1", "n1", Link::default()).unwrap();
     lab.fabric().cut_host("n1", true).unwrap();
     send_numbered(&client, &server, 30..40);
     send_numbered(&client, &other, 10..11);
     receive_numbered(&other, 10); // the packets before it were judged before it
     lab.fabric().cut_host("n1", false).unwrap();
     send_numbered(&client, &server, 40..41);
-    let _under_way = receive_numbered(&server, 40);
+    assert_eq!(receive_numbered(&server, 40), [40]);
+    let cut = lab.fabric().uplink_counters("n1").unwrap().down.cut;
+    assert_eq!(cut, 10);
 }
 
 fn loss_is_counted(inside: Inside) {
@@ -369,6 +382,30 @@ fn a_process_obeys_signals(inside: Inside) {
     ));
 }
 
+/// A lab in a lab: its program is killed, so nobody is left to end what it started.
+fn processes_die_with_their_lab(inside: Inside) {
+    let lab = three_hosts(inside);
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.arg(NESTED_ROLE).stdout(Stdio::piped());
+    let program = lab.spawn("n1", command).unwrap();
+    let mut lines = BufReader::new(program.take_stdout().unwrap()).lines();
+    let started: i32 = lines.next().unwrap().unwrap().parse().unwrap();
+    let started = Pid::from_raw(started).unwrap();
+    let started = pidfd_open(started, PidfdFlags::empty()).unwrap();
+    program.kill().unwrap();
+    let patience = Timespec {
+        tv_sec: 20,
+        tv_nsec: 0,
+    };
+    let ended = poll(&mut [PollFd::new(&started, PollFlags::IN)], Some(&patience));
+    assert_eq!(ended.unwrap(), 1, "the process outlived its lab");
+}
+
+fn threads_are_refused(inside: Inside) {
+    let _lab = three_hosts(inside); // it has threads
+    assert_eq!(lab::enter(), Err(lab::Refusal::Threads));
+}
+
 fn a_host_changes_its_address(inside: Inside) {
     let lab = three_hosts(inside);
     let new: IpAddr = "198.51.100.77".parse().unwrap();
@@ -412,6 +449,22 @@ fn ipv6_goes_the_same_way(inside: Inside) {
 }
 
 const ECHO_ROLE: &str = "--echo-role";
+
+const NESTED_ROLE: &str = "--nested-role";
+
+/// A program with a lab of its own and a process in it, until somebody kills it.
+fn nested() -> ExitCode {
+    let lab = three_hosts(lab::enter().unwrap());
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .arg(ECHO_ROLE)
+        .arg("203.0.113.1:7")
+        .stdout(Stdio::null());
+    let child = lab.spawn("n1", command).unwrap();
+    println!("{}", child.pid());
+    child.wait().unwrap();
+    ExitCode::FAILURE
+}
 
 /// A process of its own: sends every datagram back.
 fn echo(address: &str) -> ExitCode {

@@ -1,7 +1,6 @@
 //! The emulator's thread: moves packets between the hosts' uplinks and the [`Network`].
 
 use std::net::IpAddr;
-use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
@@ -10,7 +9,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use vpnmesh_core::Timestamp;
 
 use super::device::Tun;
-use super::network::{Network, Packet};
+use super::flight::Packet;
+use super::network::Network;
+use super::pace::Pace;
+use super::priority::wake_on_time;
 
 /// Work another thread wants done between two packets.
 pub(super) type Request = Box<dyn FnOnce(&mut Emulator) + Send>;
@@ -22,6 +24,8 @@ pub(super) struct Emulator {
     /// By number of the host.
     uplinks: Vec<Tun>,
     started: Instant,
+    pace: Pace,
+    woke: Timestamp,
     stopped: bool,
 }
 
@@ -31,6 +35,8 @@ impl Emulator {
             network: Network::new(seed),
             uplinks: Vec::new(),
             started: Instant::now(),
+            pace: Pace::default(),
+            woke: Timestamp::ZERO,
             stopped: false,
         }
     }
@@ -55,13 +61,15 @@ impl Emulator {
 
     /// Runs until stopped. Whoever puts a request in the inbox rings the bell afterwards.
     pub(super) fn run(mut self, inbox: &mpsc::Receiver<Request>, bell: &Arc<OwnedFd>) {
-        prefer_this_thread();
+        wake_on_time();
         while !self.stopped {
-            self.deliver();
+            self.rest();
             let (rung, ready) = self.wait(bell);
+            self.woke = self.now();
             for host in ready {
                 self.receive(host);
             }
+            self.deliver();
             if rung {
                 let mut count = [0; 8];
                 let _already_silent = rustix::io::read(bell, &mut count);
@@ -72,30 +80,29 @@ impl Emulator {
         }
     }
 
+    /// Lets packets gather when many flow.
+    fn rest(&mut self) {
+        let rest = self.pace.rest(self.woke, self.now());
+        if !rest.is_zero() {
+            std::thread::sleep(rest);
+        }
+    }
+
     /// Sleeps until a packet is due, sent, or the bell rings: whether it did, and who sent.
     fn wait(&self, bell: &OwnedFd) -> (bool, Vec<usize>) {
         let due = self.network.poll_timeout();
         let left = (due < Timestamp::MAX).then(|| due.since(self.now()));
         let left = left.and_then(|left| Timespec::try_from(left).ok());
-        let mut fds: Vec<_> = std::iter::once(PollFd::new(bell, PollFlags::IN))
-            .chain(
-                self.uplinks
-                    .iter()
-                    .map(|uplink| PollFd::new(uplink, PollFlags::IN)),
-            )
-            .collect();
+        let watch = |uplink| PollFd::new(uplink, PollFlags::IN);
+        let mut fds = vec![PollFd::new(bell, PollFlags::IN)];
+        fds.extend(self.uplinks.iter().map(watch));
         match poll(&mut fds, left.as_ref()) {
             Ok(0) | Err(_) => (false, Vec::new()), // a signal: come back
             Ok(_) => {
                 let mut ready = fds.iter().map(|fd| fd.revents().contains(PollFlags::IN));
                 let rung = ready.next().unwrap_or(false);
-                (
-                    rung,
-                    ready
-                        .enumerate()
-                        .filter_map(|(n, ready)| ready.then_some(n))
-                        .collect(),
-                )
+                let ready = ready.enumerate().filter(|(_, ready)| *ready);
+                (rung, ready.map(|(host, _)| host).collect())
             }
         }
     }
@@ -106,6 +113,7 @@ impl Emulator {
             let mut buffer = self.network.buffer();
             match rustix::io::read(&self.uplinks[host], &mut buffer[..]) {
                 Ok(len) => {
+                    self.pace.handle_packet();
                     let now = self.now();
                     self.network
                         .handle_packet(host, Packet { buffer, len }, now);
@@ -122,6 +130,7 @@ impl Emulator {
                 self.network.handle_refused(host);
             }
             self.network.recycle(packet.buffer);
+            self.pace.handle_packet();
         }
     }
 
@@ -130,12 +139,5 @@ impl Emulator {
     }
 }
 
-/// Wakes up on time: exact timers, and a higher priority where the limits allow it.
-fn prefer_this_thread() {
-    let _coarser_timers = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
-    let _normal_priority = rustix::process::setpriority_process(None, PRIORITY);
-}
-
+/// Packets read from one host before the others get their turn.
 const BATCH: usize = 64;
-/// As audio servers ask for, above everything ordinary.
-const PRIORITY: i32 = -15;

@@ -4,16 +4,17 @@ use std::fs;
 use std::io;
 
 use rustix::mount::{MountPropagationFlags, mount_change};
-use rustix::process::{Resource, Rlimit};
 use rustix::thread::UnshareFlags;
 
 use super::device::{Tun, loopback_up};
+use super::priority::Priority;
 use super::refusal::{REFUSED_EXIT_CODE, Refusal, probe_report, status_field};
 
 /// Proof that the process is inside namespaces of its own; a [`Lab`](super::Lab) needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Inside {
     user_namespace: bool,
+    priority: Priority,
 }
 
 impl Inside {
@@ -22,12 +23,18 @@ impl Inside {
     pub const fn has_user_namespace(self) -> bool {
         self.user_namespace
     }
+
+    /// The priority of everything but the emulator.
+    pub(super) const fn priority(self) -> Priority {
+        self.priority
+    }
 }
 
 /// Moves this process into fresh user, network and mount namespaces, where it is root.
 ///
 /// Call it first thing in `main`: the kernel refuses a process that has threads. Loopback is up
-/// afterwards and TUN devices are known to work. There is no way back out.
+/// afterwards and TUN devices are known to work. There is no way back out. Where root allows it,
+/// the calling thread keeps a high priority until it calls [`Lab::new`](super::Lab::new).
 ///
 /// # Errors
 /// [`Refusal`] says what forbids it and what would allow it; end the process then.
@@ -35,8 +42,8 @@ pub fn enter() -> Result<Inside, Refusal> {
     if status_field("Threads").is_some_and(|threads| threads != "1") {
         return Err(Refusal::Threads);
     }
-    allow_priority();
-    let inside = leave_namespaces()?;
+    let priority = Priority::raise();
+    let user_namespace = leave_namespaces().inspect_err(|_| priority.restore())?;
     // Mounts made in the lab stay in the lab.
     let propagation = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     match mount_change("/", propagation) {
@@ -46,7 +53,10 @@ pub fn enter() -> Result<Inside, Refusal> {
     }
     loopback_up().map_err(|error| Refusal::of_namespaces(errno(&error)))?;
     Tun::create("probe0").map_err(|error| Refusal::of_tun(errno(&error)))?;
-    Ok(inside)
+    Ok(Inside {
+        user_namespace,
+        priority,
+    })
 }
 
 /// [`enter`], or print why not and exit with [`REFUSED_EXIT_CODE`].
@@ -60,23 +70,20 @@ pub fn enter_or_exit(what: &str) -> Inside {
     })
 }
 
-fn leave_namespaces() -> Result<Inside, Refusal> {
+/// Whether a user namespace came with the other two.
+fn leave_namespaces() -> Result<bool, Refusal> {
     let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
     let refused = |error: rustix::io::Errno| Refusal::of_namespaces(error.raw_os_error());
     match unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNET | UnshareFlags::NEWNS) {
         Ok(()) => {
             let mapped = map_root(uid.as_raw(), gid.as_raw());
             mapped.map_err(|error| Refusal::of_namespaces(errno(&error)))?;
-            Ok(Inside {
-                user_namespace: true,
-            })
+            Ok(true)
         }
         // Root needs no user namespace for the other two.
         Err(error) if uid.is_root() => {
             unshare(UnshareFlags::NEWNET | UnshareFlags::NEWNS).map_err(|_| refused(error))?;
-            Ok(Inside {
-                user_namespace: false,
-            })
+            Ok(false)
         }
         Err(error) => Err(refused(error)),
     }
@@ -87,17 +94,6 @@ fn map_root(uid: u32, gid: u32) -> io::Result<()> {
     fs::write("/proc/self/setgroups", "deny")?;
     fs::write("/proc/self/uid_map", format!("0 {uid} 1"))?;
     fs::write("/proc/self/gid_map", format!("0 {gid} 1"))
-}
-
-/// Where the outside lets us, keep the right to a higher priority for the emulator's thread:
-/// inside a user namespace only this limit still gives it.
-fn allow_priority() {
-    let all = Rlimit {
-        current: Some(40), // nice -20
-        maximum: Some(40),
-    };
-    let _without_it_the_emulator_runs_at_normal_priority =
-        rustix::process::setrlimit(Resource::Nice, all);
 }
 
 /// Moves the calling thread into fresh namespaces.

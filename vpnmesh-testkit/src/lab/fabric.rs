@@ -6,8 +6,10 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, PoisonError, RwLock, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
+use rustix::time::{ClockId, clock_gettime};
 
 use super::counters::{Counters, Lateness, UplinkCounters};
 use super::device::Tun;
@@ -179,6 +181,18 @@ impl Fabric {
                 emulator.network().forget_lateness();
             }
             lateness
+        })
+    }
+
+    /// The CPU time the emulator's thread has used. Near the wall time it is saturated, and its
+    /// delays are no longer the links' alone.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub fn cpu_time(&self) -> Result<Duration, Error> {
+        self.ask(|_| {
+            let used = clock_gettime(ClockId::ThreadCPUTime);
+            Duration::try_from(used).expect("CPU time is not negative")
         })
     }
 

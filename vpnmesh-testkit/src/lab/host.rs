@@ -143,6 +143,11 @@ fn build_here(address: IpAddr) -> Step<(OwnedFd, Tun)> {
     let named = |step| move |error: io::Error| (step, error);
     unshare(UnshareFlags::NEWNET).map_err(|e| named("make a network namespace")(e.into()))?;
     let namespace = File::open("/proc/thread-self/ns/net").map_err(named("open the namespace"))?;
+    for scope in ["all", "default"] {
+        // Some distributions check return paths, which roaming and two holders break.
+        let path = format!("/proc/sys/net/ipv4/conf/{scope}/rp_filter");
+        let _no_such_check = std::fs::write(path, "0");
+    }
     if address.is_ipv4() {
         // Without an address of that family its chatter would only disturb the counts.
         let _chatter = std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");

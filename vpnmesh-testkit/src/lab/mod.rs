@@ -7,7 +7,7 @@
 //!
 //! It does not emulate layer 2, and hosts share the file system, the process numbers and the CPU.
 //!
-//! Start from [`enter`], first thing in `main`, then [`Lab`]:
+//! Start from [`enter()`], first thing in `main`, then [`Lab`]:
 //!
 //! ```no_run
 //! use std::process::Command;
@@ -34,9 +34,13 @@ mod emulator;
 mod enter;
 mod error;
 mod fabric;
+mod flight;
 mod host;
 mod netlink;
 mod network;
+mod pace;
+mod pipe;
+mod priority;
 mod refusal;
 
 use std::collections::BTreeMap;
@@ -73,9 +77,10 @@ impl Lab {
     ///
     /// # Errors
     /// The kernel's: no thread or no descriptor left.
-    pub fn new(_inside: Inside, seed: u64) -> io::Result<Self> {
-        let spawner = Arc::new(Spawner::start()?);
+    pub fn new(inside: Inside, seed: u64) -> io::Result<Self> {
         let (fabric, emulator) = Fabric::start(seed)?;
+        inside.priority().restore(); // of this thread, hence of all that it starts from now on
+        let spawner = Arc::new(Spawner::start()?);
         Ok(Self {
             fabric,
             spawner,

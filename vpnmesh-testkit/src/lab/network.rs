@@ -8,10 +8,12 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::net::IpAddr;
 
-use vpnmesh_core::{ByteCount, Timestamp};
+use vpnmesh_core::Timestamp;
 
 use super::counters::{Counters, Lateness, UplinkCounters};
-use crate::link::{Link, LinkDrop, LinkModel, Verdict, derive_seed};
+use super::flight::{Buffer, Flight, Packet, Stage, destination};
+use super::pipe::Pipe;
+use crate::link::{Link, derive_seed};
 
 /// The network between all hosts.
 #[derive(Debug)]
@@ -37,45 +39,6 @@ struct Site {
     paths: Vec<Pipe>,
     counters: UplinkCounters,
 }
-
-/// A link and what went through it.
-#[derive(Debug)]
-struct Pipe {
-    model: LinkModel,
-    counters: Counters,
-}
-
-/// A packet on its way.
-#[derive(Debug)]
-struct Flight {
-    at: Timestamp,
-    /// Ties are broken by the order of entering.
-    order: u64,
-    entered: Timestamp,
-    from: usize,
-    to: usize,
-    passed: Stage,
-    packet: Packet,
-}
-
-/// The link a packet has just come out of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Nothing,
-    Up,
-    Path,
-    Down,
-}
-
-/// One IP packet.
-#[derive(Debug)]
-pub(super) struct Packet {
-    pub(super) buffer: Buffer,
-    pub(super) len: usize,
-}
-
-/// Room for any packet that fits an uplink.
-pub(super) type Buffer = Box<[u8]>;
 
 /// Which link of the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,10 +89,7 @@ impl Network {
             LinkId::Down(host) => (host << 32) + 1,
             LinkId::Path(from, to) => (from << 32) + (to << 2) + 2,
         };
-        Pipe {
-            model: LinkModel::new(Link::default(), derive_seed(self.seed, tag as u64)),
-            counters: Counters::default(),
-        }
+        Pipe::new(derive_seed(self.seed, tag as u64))
     }
 
     /// Packets to `address` go to `host` from now on; `false` if there is no room.
@@ -295,67 +255,174 @@ impl Network {
     }
 }
 
-impl Pipe {
-    /// A packet goes in; when it comes out, if it does.
-    fn offer(&mut self, size: u64, now: Timestamp) -> Option<Timestamp> {
-        self.counters.rx += 1;
-        self.counters.rx_bytes += size;
-        match self.model.offer(ByteCount(size), now) {
-            Verdict::Deliver(at) => return Some(at),
-            Verdict::Drop(LinkDrop::Loss) => self.counters.lost += 1,
-            Verdict::Drop(LinkDrop::Tail) => self.counters.tail_dropped += 1,
-            Verdict::Drop(LinkDrop::Cut) => self.counters.cut += 1,
-        }
-        None
-    }
-
-    /// A packet comes out; `false` if the link was cut under it.
-    fn comes_out(&mut self, size: u64) -> bool {
-        if self.model.link().cut {
-            self.counters.cut += 1;
-            return false;
-        }
-        self.counters.tx += 1;
-        self.counters.tx_bytes += size;
-        true
-    }
-}
-
-impl PartialEq for Flight {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Flight {}
-
-impl PartialOrd for Flight {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Flight {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
-    }
-}
-
-/// The destination of an IP packet; `None` if it is none.
-fn destination(packet: &[u8]) -> Option<IpAddr> {
-    match packet.first()? >> 4 {
-        4 => <[u8; 4]>::try_from(packet.get(16..20)?)
-            .ok()
-            .map(IpAddr::from),
-        6 => <[u8; 16]>::try_from(packet.get(24..40)?)
-            .ok()
-            .map(IpAddr::from),
-        _ => None,
-    }
-}
-
 /// More hosts than a lab on one machine can run, and few enough for a table of all pairs.
 pub(super) const MAX_HOSTS: usize = 128;
 const MAX_ADDRESSES: usize = 1024;
 /// 128 MiB of packets: 150,000 a second, 400 ms each.
 const MAX_FLIGHTS: usize = 65_536;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn address(host: usize) -> IpAddr {
+        IpAddr::from([192, 0, 2, host as u8])
+    }
+
+    fn network(hosts: usize) -> Network {
+        let mut network = Network::new(1);
+        for host in 0..hosts {
+            assert!(network.add_host() && network.add_address(address(host), host));
+        }
+        network
+    }
+
+    /// Sends an IPv4 packet of 100 bytes, numbered in its last byte.
+    fn send(network: &mut Network, from: usize, to: IpAddr, number: u8, now: u64) {
+        let mut buffer = network.buffer();
+        buffer[..100].fill(0);
+        buffer[0] = 0x45;
+        if let IpAddr::V4(to) = to {
+            buffer[16..20].copy_from_slice(&to.octets());
+        }
+        buffer[99] = number;
+        network.handle_packet(from, Packet { buffer, len: 100 }, ms(now));
+    }
+
+    fn ms(millis: u64) -> Timestamp {
+        Timestamp(millis * 1_000_000)
+    }
+
+    fn arrivals(network: &mut Network, now: u64) -> Vec<(usize, u8)> {
+        let next = || network.poll_delivery(ms(now));
+        std::iter::from_fn(next)
+            .map(|(host, packet)| (host, packet.buffer[99]))
+            .collect()
+    }
+
+    #[test]
+    fn a_packet_crosses_uplink_path_and_downlink() {
+        let mut network = network(3);
+        network.set_link(LinkId::Up(0), Link::delay_ms(1));
+        network.set_link(LinkId::Path(0, 2), Link::delay_ms(10));
+        network.set_link(LinkId::Down(2), Link::delay_ms(100));
+        send(&mut network, 0, address(2), 7, 0);
+        assert_eq!(arrivals(&mut network, 110), []);
+        assert_eq!(network.poll_timeout(), ms(111));
+        assert_eq!(arrivals(&mut network, 111), [(2, 7)]);
+        let path = network.counters(LinkId::Path(0, 2));
+        assert_eq!((path.rx, path.tx, path.held.as_millis()), (1, 1, 111));
+        assert_eq!(network.counters(LinkId::Path(0, 1)), Counters::default());
+    }
+
+    #[test]
+    fn packets_due_at_once_leave_in_the_order_they_came() {
+        let mut network = network(2);
+        for number in 0..50 {
+            send(&mut network, 0, address(1), number, 3);
+        }
+        let numbers: Vec<u8> = arrivals(&mut network, 3)
+            .into_iter()
+            .map(|(_, n)| n)
+            .collect();
+        assert_eq!(numbers, (0..50).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_cut_drops_what_is_under_way_and_a_mended_link_carries_again() {
+        let mut network = network(2);
+        let link = Link::delay_ms(10);
+        network.set_link(LinkId::Path(0, 1), link);
+        send(&mut network, 0, address(1), 1, 0);
+        network.set_link(LinkId::Path(0, 1), link.cut(true));
+        send(&mut network, 0, address(1), 2, 1);
+        assert_eq!(arrivals(&mut network, 50), []);
+        assert_eq!(network.counters(LinkId::Path(0, 1)).cut, 2);
+        network.set_link(LinkId::Path(0, 1), link);
+        send(&mut network, 0, address(1), 3, 50);
+        assert_eq!(arrivals(&mut network, 60), [(1, 3)]);
+    }
+
+    #[test]
+    fn strangers_garbage_and_too_much_are_counted() {
+        let mut network = network(2);
+        send(&mut network, 0, address(9), 0, 0);
+        let garbage = Packet {
+            buffer: network.buffer(),
+            len: 0,
+        };
+        network.handle_packet(0, garbage, ms(0));
+        let buffer = vec![0x45; 2048].into();
+        network.handle_packet(0, Packet { buffer, len: 19 }, ms(0));
+        assert_eq!(network.uplink_counters(0).unroutable, 3);
+        for _ in 0..=MAX_FLIGHTS {
+            send(&mut network, 0, address(1), 0, 0);
+        }
+        assert_eq!(network.uplink_counters(0).overflowed, 1);
+        assert_eq!(arrivals(&mut network, 0).len(), MAX_FLIGHTS);
+    }
+
+    #[test]
+    fn addresses_of_both_families_can_move() {
+        let mut network = network(2);
+        let v6 = [0x20_u8; 16];
+        assert!(network.add_address(v6.into(), 1));
+        let mut buffer = network.buffer();
+        buffer[0] = 0x60;
+        buffer[24..40].copy_from_slice(&v6);
+        network.handle_packet(0, Packet { buffer, len: 40 }, ms(0));
+        assert_eq!(arrivals(&mut network, 0).len(), 1);
+        network.remove_address(address(1));
+        assert!(!network.has_address(address(1)) && network.add_address(address(1), 0));
+        send(&mut network, 1, address(1), 5, 1);
+        assert_eq!(arrivals(&mut network, 1), [(0, 5)]);
+    }
+
+    #[test]
+    fn a_full_network_takes_no_more_hosts() {
+        let mut network = network(MAX_HOSTS);
+        assert!(!network.add_host());
+    }
+
+    proptest! {
+        #[test]
+        fn every_packet_is_accounted_for(
+            seed: u64,
+            packets in prop::collection::vec((0_u64..3, 0_usize..3, 0_usize..3), 1..200),
+        ) {
+            let mut network = Network::new(seed);
+            for host in 0..3 {
+                network.add_host();
+                network.add_address(address(host), host);
+                network.set_link(LinkId::Up(host), Link::default().rate_mbps(1).queue_ms(3));
+                network.set_link(LinkId::Down(host), Link::default().loss(0.1));
+            }
+            network.set_link(LinkId::Path(0, 1), Link::delay_ms(5).jitter_ms(4).loss(0.2));
+            let (mut now, mut got) = (0, Vec::new());
+            for (number, (gap, from, to)) in packets.into_iter().enumerate() {
+                now += gap;
+                send(&mut network, from, address(to), number as u8, now);
+                if gap > 0 {
+                    got.extend(arrivals(&mut network, now));
+                }
+            }
+            got.extend(arrivals(&mut network, now + 1000));
+            prop_assert_eq!(network.poll_timeout(), Timestamp::MAX);
+            let of = |id| {
+                let c = network.counters(id);
+                prop_assert_eq!(c.rx, c.tx + c.lost + c.tail_dropped + c.cut);
+                Ok(c.tx)
+            };
+            let mut delivered = 0;
+            for host in 0..3 {
+                delivered += of(LinkId::Down(host))?;
+                of(LinkId::Up(host))?;
+                for to in 0..3 {
+                    of(LinkId::Path(host, to))?;
+                }
+            }
+            prop_assert_eq!(delivered as usize, got.len());
+        }
+    }
+}
