@@ -31,4 +31,4 @@ pub use identity::{Established, Identity, Incarnation, Refusal};
 pub use initiator::{Attempt, Initiator, Progress};
 pub use mac::Cookie;
 pub use responder::{Authority, Decision, Load, Outcome, Request, Responder, ResponderConfig};
-pub use wire::{Direction, MAX_DATAGRAM, MAX_OPTIONS, MAX_RESPONSE, SINGLE_RESPONSE, is_handshake};
+pub use wire::{Direction, MAX_DATAGRAM, MAX_OPTIONS, MAX_RESPONSE, SINGLE_RESPONSE, direction};
