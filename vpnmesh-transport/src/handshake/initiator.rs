@@ -232,21 +232,27 @@ impl Initiator {
         if !answer.halved {
             return self.open(answer.ciphertext, answer.noise);
         }
-        let Some(half) = self.half.take() else {
-            self.waiting = Some(datagram.to_vec());
-            return Ok(Progress::Waiting);
-        };
-        self.open(&[&half, answer.ciphertext].concat(), answer.noise)
+        self.waiting = Some(datagram.to_vec());
+        self.join()
     }
 
     fn handle_half(&mut self, datagram: &[u8]) -> Result<Progress, DropReason> {
         self.check_mac(datagram)?;
         let half = wire::parse_answer_chunk(datagram, self.profile.kem())?;
         self.half = Some(half.to_vec());
-        match self.waiting.take() {
-            Some(answer) => self.handle_answer(&answer),
-            None => Ok(Progress::Waiting),
-        }
+        self.join()
+    }
+
+    /// Opens the answer once both parts are here. Both stay: if one was forged, the true one may
+    /// still come.
+    fn join(&mut self) -> Result<Progress, DropReason> {
+        let (Some(half), Some(datagram)) = (&self.half, &self.waiting) else {
+            return Ok(Progress::Waiting);
+        };
+        let datagram = datagram.clone();
+        let answer = AnswerView::parse(&datagram, self.profile.kem())?;
+        let ciphertext = [half, answer.ciphertext].concat();
+        self.open(&ciphertext, answer.noise)
     }
 
     fn open(&mut self, ciphertext: &[u8], message: &[u8]) -> Result<Progress, DropReason> {
@@ -357,5 +363,6 @@ fn check(attempt: &Attempt<'_>) -> Result<(), Error> {
 
 /// A responder's load may rise, fall and rise within an attempt; more is an attack.
 const MAX_COOKIES: u32 = 3;
-/// Each costs three Diffie-Hellman operations; only who saw A can make one.
-const MAX_FORGED: u32 = 16;
+/// Each costs two Diffie-Hellman operations, so this is a fifth of a second; only who saw A can make
+/// one. A small bound would let that attacker end the attempt.
+const MAX_FORGED: u32 = 1024;
