@@ -3,4 +3,5 @@
 pub mod lab;
 pub mod link;
 pub mod report;
+pub mod screen;
 pub mod traffic;

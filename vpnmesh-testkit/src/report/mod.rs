@@ -1,7 +1,7 @@
 //! What a run promised, whether it held, and pictures of it.
 //!
 //! Start from [`Promise`], [`Report::new`] and [`Timeline`]; [`Report::write`] leaves
-//! `report.json` and `timeline.svg`, [`table`] prints the promises.
+//! `report.json` and `timeline.svg`, [`table()`] prints the promises.
 
 mod axis;
 mod labels;

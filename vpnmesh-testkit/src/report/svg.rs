@@ -20,10 +20,10 @@ impl Timeline {
         let mut canvas = Canvas::new(self);
         canvas.header();
         canvas.bands();
+        canvas.marks();
         for (index, track) in self.clients.iter().enumerate() {
             canvas.panel(track, index);
         }
-        canvas.marks();
         canvas.time_axis();
         canvas.legend();
         canvas.finish()
