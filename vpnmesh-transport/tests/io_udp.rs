@@ -135,7 +135,8 @@ fn congestion_marks_survive_a_coalesced_receive() {
             .datagrams()
             .map(|d| (d.data.as_ptr() as usize, d.ecn))
             .collect();
-        assert!(marks.iter().all(|(_, ecn)| *ecn == 0b10), "{marks:?}");
+        let marked = marks.iter().filter(|(_, ecn)| *ecn == 0b10).count();
+        assert_eq!(marked, marks.len());
         if a.segments() {
             assert_eq!(marks.len(), 40);
             assert_eq!(marks[1].0, marks[0].0 + 1000, "the kernel coalesced them");

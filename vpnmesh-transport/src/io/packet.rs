@@ -49,6 +49,11 @@ pub trait PacketIo: Debug + Send {
         }
         sent
     }
+
+    /// System calls made since this was last asked, for the counters.
+    fn take_system_calls(&mut self) -> u64 {
+        0
+    }
 }
 
 const _: Option<&dyn PacketIo> = None; // must stay object safe: a driver holds it in a `Box`

@@ -140,7 +140,7 @@ impl Sender {
             let message = &mut header.msg_hdr;
             message.msg_name = self.names[n].as_ptr().cast_mut().cast();
             message.msg_namelen = self.names[n].len();
-            message.msg_iov = &raw mut self.parts[part];
+            message.msg_iov = self.parts[part..part + run.count].as_mut_ptr();
             message.msg_iovlen = run.count as _;
             if run.count > 1 {
                 message.msg_control = (&raw mut self.controls[n]).cast();

@@ -87,6 +87,6 @@ counters! {
     timeouts_deferred,
     /// Turns of the loop; each is one call that waits.
     turns,
-    /// All system calls on sockets and packet I/O, those that wait included.
+    /// System calls on the socket and the device, and those that wait.
     system_calls,
 }

@@ -21,6 +21,7 @@ use super::packet::PacketIo;
 pub struct Tun {
     device: OwnedFd,
     link: Link,
+    system_calls: u64,
 }
 
 impl Tun {
@@ -47,7 +48,11 @@ impl Tun {
             })
             .map_err(fail)?;
         let link = Link::by_name(&given_name(&request))?;
-        Ok(Self { device, link })
+        Ok(Self {
+            device,
+            link,
+            system_calls: 0,
+        })
     }
 
     /// The interface: its name, and how it is configured later.
@@ -96,6 +101,7 @@ impl PacketIo for Tun {
 
     fn recv_packet(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
+            self.system_calls += 1;
             match rustix::io::read(&self.device, &mut *buffer) {
                 Ok(len) => return Ok(len),
                 Err(Errno::INTR) => {}
@@ -106,8 +112,13 @@ impl PacketIo for Tun {
 
     /// What is not an IP packet, or comes while the interface is down, is refused by the kernel.
     fn send_packet(&mut self, packet: &[u8]) -> io::Result<()> {
+        self.system_calls += 1;
         rustix::io::write(&self.device, packet)?;
         Ok(())
+    }
+
+    fn take_system_calls(&mut self) -> u64 {
+        std::mem::take(&mut self.system_calls)
     }
 }
 

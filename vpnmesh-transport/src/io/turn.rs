@@ -217,8 +217,7 @@ impl<M: Machine> Loop<M> {
         self.packets.clear();
         let outcome = inner.recv(&mut self.packets);
         self.more_inner = self.packets.room().is_none();
-        // One call a packet, and one that found none.
-        self.counters.system_calls += self.packets.len() as u64 + u64::from(!self.more_inner);
+        self.counters.system_calls += inner.take_system_calls();
         for packet in self.packets.iter() {
             self.counters.inner_rx_packets += 1;
             self.counters.inner_rx_bytes += packet.len() as u64;
@@ -299,7 +298,7 @@ impl<M: Machine> Loop<M> {
         match &mut self.inner {
             Some(inner) => {
                 let sent = inner.send(&self.inbox);
-                self.counters.system_calls += self.inbox.len() as u64;
+                self.counters.system_calls += inner.take_system_calls();
                 self.counters.inner_tx_packets += sent.packets as u64;
                 self.counters.inner_tx_bytes += sent.bytes as u64;
                 self.counters.inner_tx_dropped_full += sent.full as u64;

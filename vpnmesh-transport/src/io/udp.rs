@@ -275,7 +275,7 @@ impl UdpBatch {
         slots
             .zip(&self.meta[..self.filled])
             .flat_map(|(slot, meta)| {
-                let from = SocketAddr::new(meta.addr.ip().to_canonical(), meta.addr.port());
+                let from = unmapped(meta.addr);
                 let ecn = meta.ecn.map_or(0, |ecn| ecn as u8);
                 let (data, empty) = slot[..meta.len.max(1)].split_at_mut(meta.len);
                 let nothing = (meta.len == 0).then_some(&mut empty[..0]);
@@ -306,6 +306,15 @@ impl std::fmt::Debug for UdpBatch {
             .field("filled", &self.filled)
             .finish_non_exhaustive()
     }
+}
+
+/// IPv4 peers as IPv4; others with their scope, without which a link-local one has no way back.
+fn unmapped(address: SocketAddr) -> SocketAddr {
+    let mapped = match address {
+        SocketAddr::V4(_) => None,
+        SocketAddr::V6(v6) => v6.ip().to_ipv4_mapped(),
+    };
+    mapped.map_or(address, |v4| SocketAddr::from((v4, address.port())))
 }
 
 fn refused(address: SocketAddr, source: io::Error) -> Error {
