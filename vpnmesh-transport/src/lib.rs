@@ -8,6 +8,8 @@ pub mod io;
 pub mod kdf;
 mod machine;
 pub mod suite;
+#[cfg(test)]
+mod vectors;
 
 pub use entropy::{Entropy, OsEntropy, SeededEntropy};
 pub use error::{DropReason, Error};

@@ -22,6 +22,8 @@ mod identity;
 mod initiator;
 mod mac;
 mod noise;
+#[cfg(test)]
+mod noise_vectors;
 mod responder;
 mod ring;
 mod slot;

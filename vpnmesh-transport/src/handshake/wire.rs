@@ -401,9 +401,11 @@ mod tests {
                                          options in prop::collection::vec(any::<u8>(), 0..MAX_OPTIONS)) {
             let incarnation = Incarnation { counter, random };
             let hello = HelloPayload { incarnation, counter: n, ciphers: Ciphers::from_bits(bits), commitment, options: &options };
-            prop_assert_eq!(HelloPayload::decode(&hello.encode()), Some(hello));
+            let bytes = hello.encode();
+            prop_assert_eq!(HelloPayload::decode(&bytes), Some(hello));
             let answer = AnswerPayload { sender: n, incarnation, cipher: Cipher::Aes256Gcm, options: &options };
-            prop_assert_eq!(AnswerPayload::decode(&answer.encode()), Some(answer));
+            let bytes = answer.encode();
+            prop_assert_eq!(AnswerPayload::decode(&bytes), Some(answer));
         }
     }
 }

@@ -9,7 +9,7 @@ use aws_lc_rs::agreement::{PrivateKey, UnparsedPublicKey, X25519, agree};
 use aws_lc_rs::kem::{Algorithm, DecapsulationKey, EncapsulationKey, ML_KEM_768, ML_KEM_1024};
 use vpnmesh_core::Secret;
 
-use super::{Cipher, CryptoSuite, Kem, KemPair, KemSecret, PacketAead, nonce};
+use super::{Cipher, CryptoSuite, Kem, KemPair, KemSecret, PacketAead};
 use crate::entropy::Entropy;
 
 /// The provider on aws-lc-rs.
@@ -39,8 +39,8 @@ fn aead(cipher: Cipher, key: &Secret<32>) -> Box<dyn PacketAead> {
 struct Key(LessSafeKey, Cipher);
 
 impl PacketAead for Key {
-    fn seal(&self, counter: u64, aad: &[u8], text: &mut [u8]) -> [u8; 16] {
-        let nonce = Nonce::assume_unique_for_key(nonce(counter));
+    fn seal_at(&self, nonce: [u8; 12], aad: &[u8], text: &mut [u8]) -> [u8; 16] {
+        let nonce = Nonce::assume_unique_for_key(nonce);
         let tag = self
             .0
             .seal_in_place_separate_tag(nonce, Aad::from(aad), text);
@@ -48,8 +48,8 @@ impl PacketAead for Key {
         tag.as_ref().try_into().expect("all tags have 16 bytes")
     }
 
-    fn open(&self, counter: u64, aad: &[u8], text: &mut [u8], tag: &[u8; 16]) -> bool {
-        let nonce = Nonce::assume_unique_for_key(nonce(counter));
+    fn open_at(&self, nonce: [u8; 12], aad: &[u8], text: &mut [u8], tag: &[u8; 16]) -> bool {
+        let nonce = Nonce::assume_unique_for_key(nonce);
         self.0
             .open_in_place_separate_tag(nonce, Aad::from(aad), tag, text)
             .is_ok()

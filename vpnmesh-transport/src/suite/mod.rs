@@ -9,6 +9,8 @@
 mod aws_lc;
 #[cfg(feature = "rustcrypto")]
 mod rustcrypto;
+#[cfg(test)]
+mod vectors;
 
 use std::fmt::{self, Debug};
 
@@ -280,11 +282,22 @@ impl Kem {
 /// twice.
 pub trait PacketAead: Debug + Send + Sync {
     /// Encrypts `text` in place and returns the tag.
-    fn seal(&self, counter: u64, aad: &[u8], text: &mut [u8]) -> [u8; 16];
+    fn seal(&self, counter: u64, aad: &[u8], text: &mut [u8]) -> [u8; 16] {
+        self.seal_at(nonce(counter), aad, text)
+    }
 
     /// Decrypts `text` in place; `false` if it is forged, `text` is garbage then.
     #[must_use]
-    fn open(&self, counter: u64, aad: &[u8], text: &mut [u8], tag: &[u8; 16]) -> bool;
+    fn open(&self, counter: u64, aad: &[u8], text: &mut [u8], tag: &[u8; 16]) -> bool {
+        self.open_at(nonce(counter), aad, text, tag)
+    }
+
+    /// What [`PacketAead::seal`] does, under any nonce: for providers and their test vectors.
+    fn seal_at(&self, nonce: [u8; 12], aad: &[u8], text: &mut [u8]) -> [u8; 16];
+
+    /// What [`PacketAead::open`] does, under any nonce: for providers and their test vectors.
+    #[must_use]
+    fn open_at(&self, nonce: [u8; 12], aad: &[u8], text: &mut [u8], tag: &[u8; 16]) -> bool;
 }
 
 /// The secret half of a KEM key pair.

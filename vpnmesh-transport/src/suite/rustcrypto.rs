@@ -14,7 +14,7 @@ use vpnmesh_core::Secret;
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroize;
 
-use super::{Cipher, CryptoSuite, Kem, KemPair, KemSecret, PacketAead, nonce};
+use super::{Cipher, CryptoSuite, Kem, KemPair, KemSecret, PacketAead};
 use crate::entropy::Entropy;
 
 /// The pure Rust provider.
@@ -53,14 +53,14 @@ impl<A> Debug for Key<A> {
 macro_rules! packet_aead {
     ($($aead:ty),*) => {$(
         impl PacketAead for Key<$aead> {
-            fn seal(&self, counter: u64, aad: &[u8], text: &mut [u8]) -> [u8; 16] {
-                let sealed = self.0.encrypt_inout_detached(&nonce(counter).into(), aad, InOutBuf::from(text));
+            fn seal_at(&self, nonce: [u8; 12], aad: &[u8], text: &mut [u8]) -> [u8; 16] {
+                let sealed = self.0.encrypt_inout_detached(&nonce.into(), aad, InOutBuf::from(text));
                 sealed.expect("a packet is far below the cipher's limit").into()
             }
 
-            fn open(&self, counter: u64, aad: &[u8], text: &mut [u8], tag: &[u8; 16]) -> bool {
+            fn open_at(&self, nonce: [u8; 12], aad: &[u8], text: &mut [u8], tag: &[u8; 16]) -> bool {
                 let text = InOutBuf::from(text);
-                self.0.decrypt_inout_detached(&nonce(counter).into(), aad, text, tag.into()).is_ok()
+                self.0.decrypt_inout_detached(&nonce.into(), aad, text, tag.into()).is_ok()
             }
         }
     )*};
