@@ -85,14 +85,15 @@ impl Browser {
             lock(&self.requests).handle_answer(due, now);
             return;
         }
-        lock(&self.requests).handle_failure(due);
+        lock(&self.requests).handle_failure(due, now);
         let what = format!("{wrong} bytes of item {number}");
         lock(&self.connections).handle_wrong(&line.name, what, wrong, now);
     }
 
     fn handle_broken(&self, line: &Line, error: &io::Error, due: Timestamp) {
-        lock(&self.requests).handle_failure(due);
-        lock(&self.connections).handle_broken(&line.name, error.to_string(), monotonic());
+        let now = monotonic();
+        lock(&self.requests).handle_failure(due, now);
+        lock(&self.connections).handle_broken(&line.name, error.to_string(), now);
     }
 }
 

@@ -82,12 +82,11 @@ impl Head {
     }
 }
 
-/// Whether the error only says that nothing came or went in time.
+/// Whether the error only says that nothing came or went within the socket's patience.
+///
+/// `TimedOut` is not among these: the kernel says it of a connection that it has given up.
 pub(crate) fn is_idle(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
-    )
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
 /// Reads the head in `data`, without its closing empty line.
@@ -143,6 +142,14 @@ mod tests {
     fn a_head_without_end_is_refused_at_the_bound() {
         assert_eq!(inbox(b"GET").head(), Ok(None));
         assert!(inbox(&[b'x'; MOST_HEAD + 1]).head().is_err());
+    }
+
+    #[test]
+    fn a_connection_that_the_kernel_gave_up_is_not_idle() {
+        let error = |code| io::Error::from_raw_os_error(code);
+        assert!(is_idle(&error(libc::EAGAIN)));
+        assert!(!is_idle(&error(libc::ETIMEDOUT)));
+        assert!(!is_idle(&error(libc::ECONNRESET)));
     }
 
     proptest! {

@@ -1,7 +1,8 @@
 //! A UDP socket that knows when the kernel received a datagram.
 //!
 //! The kernel stamps a datagram as it enters the network stack of this namespace, so the figures
-//! hold also while this process waits for a processor.
+//! hold also while this process waits for a processor. (The first few datagrams after the first
+//! such socket of the machine was opened are stamped when they are read.)
 #![allow(unsafe_code)]
 
 use std::io;
@@ -164,6 +165,23 @@ mod tests {
         // The two clocks are read one after the other: allow for a step between the readings.
         assert!(received.at + Duration::from_millis(50) >= before);
         assert!(received.at <= monotonic());
+    }
+
+    #[test]
+    fn a_datagram_that_waited_keeps_the_time_at_which_it_came() {
+        let a = TimedUdp::bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let b = TimedUdp::bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let slack = Duration::from_millis(5); // between readings of the two clocks
+        // The kernel starts stamping a moment after the first socket asked for it.
+        let kept = (0..200).any(|_| {
+            assert!(a.send(b"hello", b.local().unwrap()));
+            let sent = monotonic();
+            while monotonic() < sent + slack * 2 {
+                std::hint::spin_loop();
+            }
+            b.receive(&mut [0; 100]).unwrap().at < sent + slack
+        });
+        assert!(kept);
     }
 
     #[test]

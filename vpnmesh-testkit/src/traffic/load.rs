@@ -170,7 +170,7 @@ impl Default for LoadConfig {
             datagrams: None,
             datagrams_per_second: 200,
             datagram_bytes: 200,
-            remember: 1 << 18,
+            remember: 1 << 20,
         }
     }
 }

@@ -8,7 +8,27 @@
 //! [`Window`], the receiver which of them arrived and when, and [`FlowWindow::join`] makes
 //! loss, duplication, reordering and one-way delay of both.
 //!
-//! Start from [`LoadConfig`], [`ResourceConfig`] and [`control::Measured`].
+//! Start from [`LoadConfig`], [`ResourceConfig`] and [`control::Measured`]:
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use vpnmesh_testkit::traffic::control::{Measured, Peer};
+//! use vpnmesh_testkit::traffic::{FlowWindow, GRACE, Load, Resource, Window, monotonic};
+//! # use vpnmesh_testkit::traffic::TrafficError;
+//! # fn act(mut client: Peer<Load>, mut site: Peer<Resource>) -> Result<(), TrafficError> {
+//! let from = monotonic();
+//! // .. kill a node ..
+//! let window = Window::new(from, from + Duration::from_secs(5));
+//! std::thread::sleep((window.to + GRACE).since(monotonic()));
+//! let seen = client.window(window)?;
+//! let there = site.window(window)?;
+//! let up = FlowWindow::join(&seen.up, &there.up[&1], GRACE);
+//! let down = FlowWindow::join(&there.down[&1], &seen.down, GRACE);
+//! println!("lost {}, p99 {:?}", up.lost + down.lost, down.delay(99));
+//! println!("silence {:?}", seen.heartbeat.longest.map(|it| it.span()));
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod control;
 

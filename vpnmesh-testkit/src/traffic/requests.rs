@@ -50,6 +50,7 @@ pub struct RequestWindow {
 
 #[derive(Clone, Copy, Debug)]
 struct Done {
+    at: Timestamp,
     due: Timestamp,
     latency: Option<Duration>, // none: failed
 }
@@ -69,13 +70,13 @@ impl Requests {
     /// The request that was due at `due` has its right answer.
     pub fn handle_answer(&mut self, due: Timestamp, now: Timestamp) {
         self.totals.answered += 1;
-        self.remember(due, Some(now.since(due)));
+        self.remember(due, Some(now.since(due)), now);
     }
 
     /// The request that was due at `due` failed.
-    pub fn handle_failure(&mut self, due: Timestamp) {
+    pub fn handle_failure(&mut self, due: Timestamp, now: Timestamp) {
         self.totals.failed += 1;
-        self.remember(due, None);
+        self.remember(due, None, now);
     }
 
     /// What was counted since the start.
@@ -87,7 +88,9 @@ impl Requests {
     /// What became of the requests that were due in `window`.
     #[must_use]
     pub fn window(&self, window: Window) -> RequestWindow {
-        let inside = self.done.iter().filter(|done| window.contains(done.due));
+        let begin = self.done.partition_point(|done| done.at < window.from);
+        let after = self.done.range(begin..); // what was done earlier was due earlier
+        let inside = after.filter(|done| window.contains(done.due));
         let (mut latencies, mut failed) = (Vec::new(), 0);
         for done in inside {
             match done.latency {
@@ -106,13 +109,15 @@ impl Requests {
         }
     }
 
-    fn remember(&mut self, due: Timestamp, latency: Option<Duration>) {
+    fn remember(&mut self, due: Timestamp, latency: Option<Duration>, now: Timestamp) {
+        let last = self.done.back().map_or(now, |done| done.at);
         if self.done.len() == self.bound
             && let Some(oldest) = self.done.pop_front()
         {
             self.forgot = self.forgot.max(Some(oldest.due));
         }
-        self.done.push_back(Done { due, latency });
+        let at = now.max(last);
+        self.done.push_back(Done { at, due, latency });
     }
 }
 
@@ -125,7 +130,7 @@ mod tests {
         let mut requests = Requests::new(10);
         requests.handle_answer(Timestamp(100), Timestamp(150));
         requests.handle_answer(Timestamp(120), Timestamp(320));
-        requests.handle_failure(Timestamp(130));
+        requests.handle_failure(Timestamp(130), Timestamp(140));
         let window = requests.window(Window::new(Timestamp(100), Timestamp(130)));
         assert_eq!((window.answered, window.failed), (2, 0));
         assert_eq!((window.p50_ns, window.max_ns), (Some(50), Some(200)));

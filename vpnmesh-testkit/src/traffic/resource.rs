@@ -92,7 +92,7 @@ impl Default for ResourceConfig {
             udp: ([0, 0, 0, 0], 7).into(),
             datagrams_per_second: 200,
             datagram_bytes: 200,
-            remember: 1 << 18,
+            remember: 1 << 20,
         }
     }
 }

@@ -173,8 +173,10 @@ impl Silences {
 
     /// Every pause between replies that overlaps `window`, the open one included.
     fn overlapping(&self, window: Window, now: Timestamp) -> Vec<Silence> {
-        let start = self.first.into_iter();
-        let edges = start.chain(self.replies.iter().map(|reply| reply.at));
+        let inside = self.replies.partition_point(|it| it.at <= window.from);
+        let start = self.first.filter(|_| inside == 0).into_iter();
+        let replies = self.replies.range(inside.saturating_sub(1)..);
+        let edges = start.chain(replies.map(|reply| reply.at));
         let mut silences = Vec::new();
         let mut before: Option<Timestamp> = None;
         for edge in edges {

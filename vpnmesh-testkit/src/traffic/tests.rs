@@ -88,6 +88,42 @@ fn over_loopback_everything_arrives_and_every_byte_is_right() {
 }
 
 #[test]
+fn an_orchestrator_asks_both_ends_over_sockets() {
+    use std::io::BufReader;
+    use std::os::unix::net::UnixStream;
+    use std::thread::JoinHandle;
+
+    use super::control::{Peer, serve};
+
+    fn peer<M: Measured + Send + 'static>(measured: M) -> (Peer<M>, JoinHandle<()>) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let server = std::thread::spawn(move || {
+            let input = BufReader::new(theirs.try_clone().unwrap());
+            serve(measured, input, theirs).unwrap();
+        });
+        (
+            Peer::new(BufReader::new(ours.try_clone().unwrap()), ours),
+            server,
+        )
+    }
+
+    let resource = Resource::start(&local()).unwrap();
+    let load = Load::start(load_of(&resource)).unwrap();
+    let ((mut client, one), (mut site, two)) = (peer(load), peer(resource));
+    until(|| client.snapshot().unwrap().totals.down.received > 10);
+    let window = Window::new(vpnmesh_core::Timestamp::ZERO, monotonic());
+    let (seen, there) = (client.window(window).unwrap(), site.window(window).unwrap());
+    assert!(!there.up[&1].arrivals.is_empty() && !seen.down.arrivals.is_empty());
+    assert!(seen.heartbeat.longest.is_some());
+    assert!(client.series(window).unwrap().bytes.width_ns > 0);
+    assert!(site.snapshot().unwrap().echoed > 0);
+    assert!(client.stop().unwrap().downloads[0].verified);
+    assert!(!site.stop().unwrap().downloads.is_empty());
+    one.join().unwrap();
+    two.join().unwrap();
+}
+
+#[test]
 fn a_server_that_dies_breaks_its_connections_and_they_are_counted() {
     use std::io::{Read, Write};
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
