@@ -30,6 +30,22 @@ pub enum Error {
         profile: &'static str,
     },
 
+    /// The signed membership on disk does not verify under the pinned root key, or its content is
+    /// wrong. Nothing was started; fetch a new one from the controller.
+    #[error("the signed membership does not verify under the pinned root key")]
+    Membership,
+
+    /// This identity is not in the membership. Nothing was started; have the controller admit it.
+    #[error("public key {key:?} is no {role} in membership version {version:?}")]
+    NotAMember {
+        /// The key.
+        key: vpnmesh_core::PublicKey,
+        /// What it should be.
+        role: &'static str,
+        /// The membership's version.
+        version: vpnmesh_core::Version,
+    },
+
     /// The system gave no randomness at start. Nothing was sent; fatal for a process.
     #[error("no randomness from the system")]
     NoRandomness,
@@ -76,11 +92,13 @@ pub enum DropReason {
     WeakKey,
     /// It repeats what is already held; nothing is wrong with it.
     Duplicate,
+    /// The key has sealed as many packets as its cipher allows; new keys are due.
+    KeyExhausted,
 }
 
 impl DropReason {
     /// All reasons, in the order of [`DropReason::index`].
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Malformed,
         Self::UnknownIndex,
         Self::Replayed,
@@ -98,6 +116,7 @@ impl DropReason {
         Self::Refused,
         Self::WeakKey,
         Self::Duplicate,
+        Self::KeyExhausted,
     ];
 
     /// Its place in [`DropReason::ALL`], for arrays of counters.
@@ -127,6 +146,7 @@ impl DropReason {
             Self::Refused => "refused",
             Self::WeakKey => "weak_key",
             Self::Duplicate => "duplicate",
+            Self::KeyExhausted => "key_exhausted",
         }
     }
 }

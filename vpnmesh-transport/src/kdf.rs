@@ -75,6 +75,18 @@ pub mod label {
     pub const MAC_BACK: &str = "vpnmesh v1 mac back";
     /// Key that seals a cookie.
     pub const COOKIE: &str = "vpnmesh v1 cookie";
+    /// A holder's branch of a generation.
+    pub const BRANCH: &str = "vpnmesh v1 branch";
+    /// What a branch leaves for the generation after it.
+    pub const NEXT: &str = "vpnmesh v1 next secret";
+    /// The root of a generation that began inside the tunnel.
+    pub const NEXT_ROOT: &str = "vpnmesh v1 root of generation";
+    /// The keys of a move.
+    pub const MOVE: &str = "vpnmesh v1 packets of move";
+    /// The nonce of the move that a handshake makes by itself.
+    pub const FIRST_NONCE: &str = "vpnmesh v1 first move";
+    /// The receipt key of client and site.
+    pub const RECEIPT: &str = "vpnmesh v1 receipts";
     /// Blocks of the seeded generator.
     pub const SEEDED: &str = "vpnmesh v1 seeded entropy";
 }

@@ -1,16 +1,38 @@
 //! vpnmesh transport.
 
+pub mod channel;
+pub mod client;
 pub mod entropy;
 mod error;
+pub mod flow;
+pub mod frame;
 pub mod handshake;
 #[cfg(feature = "io")]
 pub mod io;
 pub mod kdf;
+pub mod leg;
 mod machine;
+pub mod message;
+pub mod node;
+pub mod outbox;
+pub mod path;
+pub mod probe;
+pub mod receipt;
+pub mod record;
+pub mod replay;
+pub mod schedule;
+pub mod site;
+pub mod split;
+pub mod station;
+pub mod stream;
 pub mod suite;
+pub mod timers;
 #[cfg(test)]
 mod vectors;
+pub mod wire;
 
 pub use entropy::{Entropy, OsEntropy, SeededEntropy};
 pub use error::{DropReason, Error};
+pub use handshake::{Established, Identity, Incarnation};
 pub use machine::{Machine, Transmit};
+pub use suite::{Cipher, Ciphers, CryptoSuite, PacketAead, Profile, Profiles};

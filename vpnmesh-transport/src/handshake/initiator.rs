@@ -35,8 +35,8 @@ pub struct Attempt<'a> {
     pub counter: u32,
     /// Our index for the session: unique among our sessions and attempts, and unpredictable.
     pub local_index: u32,
-    /// Options for the peer, opaque here, at most [`MAX_OPTIONS`] bytes. Encrypted, but readable
-    /// to whoever steals the peer's static key later.
+    /// Options for the peer, opaque here, at most [`MAX_OPTIONS`] bytes. Encrypted by X25519
+    /// alone, without forward secrecy: no secrets here. The responder's options are fully hybrid.
     pub payload: &'a [u8],
     /// A cookie that an earlier attempt got from the same address.
     pub cookie: Option<Cookie>,

@@ -14,7 +14,7 @@ use blake2::digest::{KeyInit, Mac};
 use subtle::ConstantTimeEq;
 use vpnmesh_core::{PublicKey, Secret, Timestamp};
 
-use super::wire::{self, MAC, MACS};
+use super::wire::{self, MAC, MACS, SealedCookie};
 use crate::entropy::{self, Entropy};
 use crate::kdf::{self, label};
 use crate::suite::{Cipher, CryptoSuite};
@@ -100,13 +100,17 @@ impl Cookie {
         suite: &CryptoSuite,
         responder: &PublicKey,
         mac1: &[u8; MAC],
-        sealed: ([u8; 24], [u8; 16], [u8; 16]),
+        sealed: SealedCookie,
         now: Timestamp,
     ) -> Option<Self> {
-        let (nonce, mut text, seal) = sealed;
+        let SealedCookie {
+            nonce,
+            mut text,
+            tag,
+        } = sealed;
         let key = cookie_key(responder);
         let aead = (suite.aead)(Cipher::ChaCha20Poly1305, &one_time_key(&key, &nonce));
-        let opened = aead.open(0, mac1, &mut text, &seal);
+        let opened = aead.open(0, mac1, &mut text, &tag);
         opened.then(|| Self {
             value: Secret::take(&mut text),
             received: now,
@@ -178,8 +182,12 @@ impl CookieJar {
             &one_time_key(&self.key, &self.nonce),
         );
         let mut text = bake(&self.current, from);
-        let seal = aead.seal(0, &mac1, &mut text);
-        Some(wire::encode_cookie(receiver, &self.nonce, &text, &seal))
+        let tag = aead.seal(0, &mac1, &mut text);
+        let nonce = self.nonce;
+        Some(wire::encode_cookie(
+            receiver,
+            &SealedCookie { nonce, text, tag },
+        ))
     }
 
     fn turn(&mut self, entropy: &mut dyn Entropy, now: Timestamp) {

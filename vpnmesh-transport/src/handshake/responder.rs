@@ -427,6 +427,9 @@ fn answer(
     arrival: Arrival<'_>,
 ) -> Result<Outcome, DropReason> {
     let mut noise = slot.noise.take().ok_or(DropReason::Duplicate)?;
+    let key = slot.chunks.key().ok_or(DropReason::UnknownChunk)?;
+    let sealed = (config.suite.kem_encapsulate)(slot.profile.kem(), &key, arrival.entropy);
+    let (ciphertext, secret) = sealed.ok_or(DropReason::WeakKey)?;
     let request = Request {
         peer: slot.peer,
         from: slot.from,
@@ -452,9 +455,6 @@ fn answer(
             return Ok(Outcome::refused(reply));
         }
     };
-    let key = slot.chunks.key().ok_or(DropReason::UnknownChunk)?;
-    let sealed = (config.suite.kem_encapsulate)(slot.profile.kem(), &key, arrival.entropy);
-    let (ciphertext, secret) = sealed.ok_or(DropReason::WeakKey)?;
     let mixed = Mixed::Answer {
         secret: &secret,
         ciphertext: &ciphertext,

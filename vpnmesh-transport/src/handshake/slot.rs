@@ -55,6 +55,8 @@ pub(super) struct SlotTable {
     slots: BTreeMap<PublicKey, Slot>,
     /// Invariant: exactly one entry per slot.
     by_sender: BTreeMap<(SocketAddr, u32), PublicKey>,
+    /// Not later than the end of the oldest slot; `None` without slots.
+    next_end: Option<Timestamp>,
 }
 
 impl SlotTable {
@@ -76,6 +78,8 @@ impl SlotTable {
         if let Some(other) = self.by_sender.insert(place, slot.peer) {
             self.slots.remove(&other); // same address and index: the older one cannot be told apart
         }
+        let end = slot.born + Self::LIFETIME;
+        self.next_end = Some(self.next_end.map_or(end, |next| next.min(end)));
         self.slots.insert(slot.peer, slot);
         true
     }
@@ -103,12 +107,12 @@ impl SlotTable {
             .retain(|_, slot| now.since(slot.born) < Self::LIFETIME);
         let slots = &self.slots;
         self.by_sender.retain(|_, peer| slots.contains_key(peer));
+        self.next_end = slots.values().map(|slot| slot.born + Self::LIFETIME).min();
     }
 
-    /// When the oldest slot goes.
+    /// When the oldest slot goes, or earlier.
     pub(super) fn poll_timeout(&self) -> Timestamp {
-        let ends = self.slots.values().map(|slot| slot.born + Self::LIFETIME);
-        ends.min().unwrap_or(Timestamp::MAX)
+        self.next_end.unwrap_or(Timestamp::MAX)
     }
 
     #[cfg(test)]
@@ -241,6 +245,67 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn slot(peer: u64, sender: u32, born: Timestamp) -> Slot {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&peer.to_le_bytes());
+        Slot {
+            peer: PublicKey(key),
+            from: "192.0.2.1:1".parse().unwrap(),
+            sender,
+            mac1: [0; MAC],
+            back: MacKey::towards(&PublicKey(key)),
+            profile: Profile::Standard,
+            cipher: Cipher::Aes256Gcm,
+            incarnation: life(1, 1),
+            options: Vec::new(),
+            chunks: Chunks::new(Profile::Standard, [0; 32]),
+            noise: None,
+            answer: None,
+            received: 100,
+            sent: 0,
+            born,
+        }
+    }
+
+    #[test]
+    fn a_peer_has_one_slot_and_a_place_has_one_slot() {
+        let mut table = SlotTable::default();
+        let (now, from) = (Timestamp::ZERO, "192.0.2.1:1".parse().unwrap());
+        assert!(table.insert(slot(1, 10, now), now));
+        assert!(table.insert(slot(1, 11, now), now));
+        assert!(table.find(from, 10, now).is_none());
+        assert!(table.insert(slot(2, 11, now), now));
+        assert_eq!(table.len(), 1);
+        assert_eq!(
+            table.find(from, 11, now).unwrap().peer,
+            slot(2, 0, now).peer
+        );
+        table.expire(now + SlotTable::LIFETIME);
+        assert_eq!((table.len(), table.poll_timeout()), (0, Timestamp::MAX));
+    }
+
+    #[test]
+    fn a_full_table_takes_a_new_slot_once_old_ones_are_over() {
+        let mut table = SlotTable::default();
+        let now = Timestamp::ZERO;
+        for number in 0..SlotTable::CAPACITY as u32 {
+            assert!(table.insert(slot(number.into(), number, now), now));
+        }
+        let later = now + SlotTable::LIFETIME;
+        assert!(!table.insert(slot(1 << 40, 1 << 30, now), now));
+        assert_eq!(table.len(), SlotTable::CAPACITY);
+        assert!(table.insert(slot(1 << 40, 1 << 30, later), later));
+        assert_eq!(table.len(), 1);
+    }
+
+    #[test]
+    fn an_address_gets_no_more_bytes_than_it_sent() {
+        let mut slot = slot(1, 1, Timestamp::ZERO);
+        assert!(slot.may_send(&[vec![0; 60]]));
+        assert!(!slot.may_send(&[vec![0; 20], vec![0; 21]]));
+        assert!(slot.may_send(&[vec![0; 20], vec![0; 20]]));
+    }
 
     fn life(counter: u64, random: u8) -> Incarnation {
         Incarnation {

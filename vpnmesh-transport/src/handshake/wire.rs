@@ -264,24 +264,26 @@ impl<'a> AnswerPayload<'a> {
     }
 }
 
-/// A cookie as it arrived: the nonce, the sealed value and its tag.
-pub(super) fn parse_cookie(datagram: &[u8]) -> Result<([u8; 24], [u8; 16], [u8; 16]), DropReason> {
+/// A sealed cookie.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SealedCookie {
+    pub(super) nonce: [u8; 24],
+    pub(super) text: [u8; 16],
+    pub(super) tag: [u8; 16],
+}
+
+pub(super) fn parse_cookie(datagram: &[u8]) -> Result<SealedCookie, DropReason> {
     reserved(header(datagram, TYPE_COOKIE)?)?;
     let mut rest = &datagram[HEADER..];
     let nonce = take(&mut rest).ok_or(DropReason::Malformed)?;
-    let sealed = take(&mut rest).ok_or(DropReason::Malformed)?;
+    let text = take(&mut rest).ok_or(DropReason::Malformed)?;
     let tag = rest.try_into().map_err(|_| DropReason::Malformed)?;
-    Ok((nonce, sealed, tag))
+    Ok(SealedCookie { nonce, text, tag })
 }
 
-pub(super) fn encode_cookie(
-    receiver: u32,
-    nonce: &[u8; 24],
-    sealed: &[u8; 16],
-    tag: &[u8; 16],
-) -> Vec<u8> {
+pub(super) fn encode_cookie(receiver: u32, cookie: &SealedCookie) -> Vec<u8> {
     let header = header_of(TYPE_COOKIE, 0, 0, receiver);
-    [&header[..], nonce, sealed, tag].concat()
+    [&header[..], &cookie.nonce, &cookie.text, &cookie.tag].concat()
 }
 
 /// The Noise message of a refusal.

@@ -1,5 +1,7 @@
 //! The handshake from outside: two ends that exchange datagrams.
 
+#![allow(clippy::unwrap_used, reason = "all of it is test code")]
+
 mod agreement;
 mod load;
 mod order;

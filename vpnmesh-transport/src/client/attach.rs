@@ -1,0 +1,305 @@
+//! Handshakes of a client: with a member when there is no holder, and for fresh secrets.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use vpnmesh_core::{NodeId, NodeState, PublicKey, Timestamp};
+
+use super::holder::Holder;
+use super::{ClientEvent, ClientMachine};
+use crate::DropReason;
+use crate::handshake::{Established, Incarnation};
+use crate::leg::Leg;
+use crate::schedule::BranchContext;
+use crate::station::{Ended, FirstBranch, Hello, Route};
+
+impl ClientMachine {
+    /// Dials the next member while there is no holder, or while the holder refuses fresh secrets.
+    pub(super) fn dial_if_due(&mut self, now: Timestamp) {
+        let wanted = self.active.is_none() || self.refresh_is_overdue(now);
+        if !wanted || now < self.next_dial {
+            return;
+        }
+        self.next_dial = now + DIAL_GAP + self.station.jitter(DIAL_GAP);
+        let Some((node, key, address)) = self.next_member(now) else {
+            self.tried.clear(); // all were tried: once more, later
+            self.next_dial = now + ROUND_GAP + self.station.jitter(ROUND_GAP);
+            return;
+        };
+        self.tried.insert(node);
+        let hello = Hello::Session {
+            session: self.session,
+            generation: self.generations.claim(),
+            number: self.next_number(),
+            refresh: false,
+        };
+        self.dial(key, Route::Direct(address), hello, now);
+    }
+
+    /// Asks the holder for fresh secrets when it is time.
+    pub(super) fn refresh_if_due(&mut self, now: Timestamp) {
+        if now < self.refresh_at || self.planned.is_some() {
+            return;
+        }
+        let Some(active) = self
+            .active
+            .as_ref()
+            .filter(|holder| holder.activation.is_none())
+        else {
+            return;
+        };
+        let (node, address) = (active.node, active.leg.remote());
+        let key = self.station.membership.node(node).map(|entry| entry.key);
+        let back_off = Duration::from_secs(1 << self.refresh_failures.min(5));
+        self.refresh_failures += 1;
+        self.refresh_at = now + back_off + self.station.jitter(back_off);
+        let Some(key) = key else { return };
+        let hello = Hello::Session {
+            session: self.session,
+            generation: self.generations.claim(),
+            number: self.number,
+            refresh: true,
+        };
+        self.station
+            .hang_up(|hello| matches!(hello, Hello::Session { refresh: true, .. }));
+        self.dial(key, Route::Direct(address), hello, now);
+    }
+
+    pub(super) fn dial(&mut self, key: PublicKey, route: Route, hello: Hello, now: Timestamp) {
+        let expected = match route {
+            Route::Direct(address) => self.rtt_to(address, now),
+            Route::Relay(_) => None,
+        };
+        let retry = expected.map_or(RETRY, |rtt| (rtt * 2 + RETRY_SLACK).min(RETRY));
+        let mut taken: Vec<u32> = self.legs().flat_map(Leg::indices).collect();
+        taken.extend(&self.fenced);
+        let result = self.station.dial(
+            key,
+            route,
+            hello,
+            |index| taken.contains(&index),
+            retry,
+            now,
+        );
+        self.station.out.count(result);
+    }
+
+    /// A handshake attempt ended.
+    pub(super) fn handle_ended(&mut self, ended: Ended, now: Timestamp) {
+        match (ended.hello, ended.route) {
+            (Hello::Receipts, Route::Relay(site)) => self.handle_tied(site, ended.established, now),
+            (
+                Hello::Session {
+                    generation,
+                    number,
+                    refresh,
+                    ..
+                },
+                Route::Direct(address),
+            ) => {
+                let node = self
+                    .station
+                    .membership
+                    .node_by_key(&ended.peer)
+                    .map(|entry| entry.id);
+                let (Some(established), Some(node)) = (ended.established, node) else {
+                    return;
+                };
+                if refresh {
+                    self.handle_refreshed(node, generation, *established);
+                } else {
+                    self.handle_attached(node, address, (generation, number), *established, now);
+                }
+            }
+            (Hello::Receipts | Hello::Link, _) | (Hello::Session { .. }, Route::Relay(_)) => {}
+        }
+    }
+
+    /// Fresh secrets for the present holder: its roster follows.
+    fn handle_refreshed(&mut self, node: NodeId, generation: u32, established: Established) {
+        let present = self
+            .active
+            .as_ref()
+            .is_some_and(|holder| holder.node == node);
+        let context = BranchContext {
+            session: self.session,
+            generation,
+            branch: 0,
+            holder: node,
+            holder_key: established.peer,
+            profile: established.profile,
+            cipher: established.cipher,
+            handshake_hash: established.handshake_hash,
+        };
+        if !present
+            || self.planned.is_some()
+            || !self.generations.prepare(context, established.root)
+        {
+            self.station.out.drop_because(DropReason::Stale);
+        }
+    }
+
+    /// A member took the session: it is the only holder now.
+    fn handle_attached(
+        &mut self,
+        node: NodeId,
+        address: SocketAddr,
+        (generation, number): (u32, u32),
+        established: Established,
+        now: Timestamp,
+    ) {
+        if self.active.is_some() && !self.refresh_is_overdue(now) {
+            return self.station.out.drop_because(DropReason::Stale);
+        }
+        let holder = (node, established.peer, established.peer_incarnation);
+        let suite = self.station.config.suite;
+        let first = FirstBranch::derive(
+            &suite,
+            &established,
+            (self.session, generation, number),
+            holder,
+            now,
+        );
+        let mut leg = Leg::new(address, first.channel, self.timers.cadence, now);
+        if let Some(rtt) = self.prober.rtt(node, now) {
+            leg.expect_rtt(rtt);
+        }
+        self.drop_all_holders();
+        self.generations.begin(first.context, established.root);
+        self.active = Some(Holder {
+            node,
+            leg,
+            branch: first.secret,
+            generation,
+            number,
+            activation: None,
+            last_data: None,
+        });
+        self.station
+            .hang_up(|hello| matches!(hello, Hello::Session { .. }));
+        self.tried.clear();
+        self.note_fresh(now);
+        self.next_report = now;
+        self.renew_ties(now);
+        self.emit(ClientEvent::Attached { node, generation });
+    }
+
+    /// Fresh secrets are in force.
+    pub(super) fn note_fresh(&mut self, now: Timestamp) {
+        self.unrefreshed_since = None;
+        self.refresh_failures = 0;
+        let every = self.timers.refresh_every;
+        self.refresh_at = now + every - self.station.jitter(every / 10);
+    }
+
+    /// Whether the holder failed for too long to give fresh secrets (rule S7).
+    fn refresh_is_overdue(&self, now: Timestamp) -> bool {
+        self.unrefreshed_since
+            .is_some_and(|since| now.since(since) >= UNREFRESHED_LIMIT)
+    }
+
+    /// All holders are gone; what we have of their keys is erased.
+    pub(super) fn detach(&mut self, now: Timestamp) {
+        self.drop_all_holders();
+        self.next_dial = now + self.station.jitter(FIRST_DIAL);
+        self.emit(ClientEvent::Detached);
+    }
+
+    pub(super) fn drop_all_holders(&mut self) {
+        self.planned = None;
+        self.generations.abandon_next();
+        let draining = self.draining.take().map(|(holder, _)| holder);
+        for holder in [self.active.take(), self.other.take(), draining]
+            .into_iter()
+            .flatten()
+        {
+            self.drop_holder(holder);
+        }
+    }
+
+    /// The machine was resumed from a snapshot: whatever could be sealed twice is erased.
+    pub(super) fn handle_resumed(&mut self, incarnation: Incarnation, now: Timestamp) {
+        self.station.config.incarnation = incarnation;
+        self.station.hang_up(|_| true);
+        self.detach(now);
+    }
+
+    /// The next member to dial: any order, those that answer probes first at the very start.
+    fn next_member(&mut self, now: Timestamp) -> Option<(NodeId, PublicKey, SocketAddr)> {
+        let current = self.active.as_ref().map(|holder| holder.node);
+        let fit = |state: NodeState| matches!(state, NodeState::Active | NodeState::Standby);
+        let nodes = self.station.membership.nodes.iter();
+        let mut open: Vec<_> = nodes
+            .filter(|node| {
+                fit(node.state) && !self.tried.contains(&node.id) && Some(node.id) != current
+            })
+            .filter_map(|node| Some((node.state, node.id, node.key, *node.addresses.first()?)))
+            .collect();
+        if open.iter().any(|(state, ..)| *state == NodeState::Active) {
+            open.retain(|(state, ..)| *state == NodeState::Active);
+        }
+        let first_time = self.generations.current() == 0;
+        let near = open
+            .iter()
+            .filter_map(|open| Some((self.prober.rtt(open.1, now)?, *open)));
+        if first_time
+            && let Some((_, (_, id, key, address))) =
+                near.min_by_key(|(rtt, (_, id, ..))| (*rtt, *id))
+        {
+            return Some((id, key, address));
+        }
+        if open.is_empty() {
+            return None;
+        }
+        let pick = u32::from_le_bytes(self.station.random()) as usize % open.len();
+        let (_, id, key, address) = open[pick];
+        Some((id, key, address))
+    }
+
+    fn rtt_to(&self, address: SocketAddr, now: Timestamp) -> Option<Duration> {
+        let nodes = &self.station.membership.nodes;
+        let node = nodes
+            .iter()
+            .find(|node| node.addresses.contains(&address))?;
+        self.prober.rtt(node.id, now)
+    }
+
+    /// The newest statement goes to all sites at once.
+    pub(super) fn renew_ties(&mut self, now: Timestamp) {
+        for tie in self.ties.values_mut() {
+            tie.due = now;
+        }
+    }
+
+    /// A member was removed: we leave it at once, as the membership says.
+    pub(super) fn leave_removed(&mut self, now: Timestamp) {
+        let removed = |node: NodeId| {
+            let entry = self.station.membership.node(node);
+            entry.is_none_or(|entry| entry.state == NodeState::Removed)
+        };
+        if self
+            .active
+            .as_ref()
+            .is_some_and(|holder| removed(holder.node))
+        {
+            self.take_over(now);
+        } else if self
+            .other
+            .as_ref()
+            .is_some_and(|holder| removed(holder.node))
+        {
+            self.lose_other(now);
+        }
+    }
+}
+
+/// The next member is dialed before the last one must have answered.
+const DIAL_GAP: Duration = Duration::from_millis(150);
+/// After all were tried.
+const ROUND_GAP: Duration = Duration::from_millis(500);
+/// Clients that lost the same holders do not dial in one instant.
+const FIRST_DIAL: Duration = Duration::from_millis(50);
+const RETRY: Duration = Duration::from_millis(250);
+const RETRY_SLACK: Duration = Duration::from_millis(20);
+/// Rule S7.
+const UNREFRESHED_LIMIT: Duration = Duration::from_secs(120);

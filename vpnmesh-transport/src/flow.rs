@@ -1,0 +1,240 @@
+//! Inner IP packets: addresses and flows.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use vpnmesh_core::Timestamp;
+
+/// What a forwarder must know of an inner packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InnerPacket {
+    /// Source address.
+    pub source: IpAddr,
+    /// Destination address.
+    pub destination: IpAddr,
+    /// The same number in both directions of a flow.
+    pub flow: FlowHash,
+}
+
+/// Names a flow: a hash of its 5-tuple, the same in both directions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FlowHash(pub u64);
+
+impl FlowHash {
+    /// Where the flow stands between 0 and 1: it moves when the weight reaches this value.
+    #[must_use]
+    pub fn rank(self) -> f64 {
+        (self.0 >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+impl InnerPacket {
+    /// Reads the headers; `None` for anything that is not a whole IPv4 or IPv6 packet.
+    #[must_use]
+    pub fn parse(packet: &[u8]) -> Option<Self> {
+        match packet.first()? >> 4 {
+            4 => Self::parse_v4(packet),
+            6 => Self::parse_v6(packet),
+            _ => None,
+        }
+    }
+
+    fn parse_v4(packet: &[u8]) -> Option<Self> {
+        let header = packet.get(..20)?;
+        let header_len = usize::from(header[0] & 0x0f) * 4;
+        let total_len = usize::from(u16::from_be_bytes([header[2], header[3]]));
+        if header_len < 20 || total_len < header_len || total_len != packet.len() {
+            return None;
+        }
+        let source: [u8; 4] = header[12..16].try_into().ok()?;
+        let destination: [u8; 4] = header[16..20].try_into().ok()?;
+        let fragment = u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0;
+        let rest = if fragment { &[] } else { &packet[header_len..] };
+        Some(Self::new(
+            source.into(),
+            destination.into(),
+            header[9],
+            rest,
+        ))
+    }
+
+    fn parse_v6(packet: &[u8]) -> Option<Self> {
+        let header = packet.get(..40)?;
+        let payload_len = usize::from(u16::from_be_bytes([header[4], header[5]]));
+        if payload_len + 40 != packet.len() {
+            return None;
+        }
+        let source: [u8; 16] = header[8..24].try_into().ok()?;
+        let destination: [u8; 16] = header[24..40].try_into().ok()?;
+        Some(Self::new(
+            source.into(),
+            destination.into(),
+            header[6],
+            &packet[40..],
+        ))
+    }
+
+    fn new(source: IpAddr, destination: IpAddr, protocol: u8, rest: &[u8]) -> Self {
+        let ports = match (protocol, rest) {
+            (TCP | UDP | SCTP, [a, b, c, d, ..]) => {
+                (u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d]))
+            }
+            _ => (0, 0),
+        };
+        let ends = [(source, ports.0), (destination, ports.1)];
+        let (low, high) = (ends[0].min(ends[1]), ends[0].max(ends[1]));
+        let mut hash = mix(u64::from(protocol));
+        for (address, port) in [low, high] {
+            let bits = match address {
+                IpAddr::V4(v4) => u128::from(u32::from(v4)),
+                IpAddr::V6(v6) => u128::from(v6),
+            };
+            hash = mix(hash ^ bits as u64);
+            hash = mix(hash ^ (bits >> 64) as u64);
+            hash = mix(hash ^ u64::from(port));
+        }
+        Self {
+            source,
+            destination,
+            flow: FlowHash(hash),
+        }
+    }
+}
+
+/// Remembers a value for each flow that was lately in use.
+///
+/// At [`FlowTable::CAPACITY`] flows the table forgets those that are older than half of its
+/// patience, and takes no new ones if there are none.
+#[derive(Debug)]
+pub struct FlowTable<V> {
+    flows: HashMap<FlowHash, (V, Timestamp)>,
+}
+
+impl<V: Copy> FlowTable<V> {
+    /// The greatest number of flows.
+    pub const CAPACITY: usize = 16 * 1024;
+    /// A flow is forgotten when it was not used for so long.
+    pub const PATIENCE: Duration = Duration::from_secs(120);
+
+    /// An empty table.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            flows: HashMap::new(),
+        }
+    }
+
+    /// The value of a flow.
+    #[must_use]
+    pub fn get(&self, flow: FlowHash, now: Timestamp) -> Option<V> {
+        let (value, used) = self.flows.get(&flow)?;
+        (now.since(*used) < Self::PATIENCE).then_some(*value)
+    }
+
+    /// Sets the value of a flow.
+    pub fn set(&mut self, flow: FlowHash, value: V, now: Timestamp) {
+        if self.flows.len() >= Self::CAPACITY && !self.flows.contains_key(&flow) {
+            self.flows
+                .retain(|_, (_, used)| now.since(*used) < Self::PATIENCE / 2);
+            if self.flows.len() >= Self::CAPACITY {
+                return;
+            }
+        }
+        self.flows.insert(flow, (value, now));
+    }
+
+    /// Forgets all flows.
+    pub fn clear(&mut self) {
+        self.flows.clear();
+    }
+}
+
+impl<V: Copy> Default for FlowTable<V> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The finaliser of splitmix64 (Steele, Lea and Flood 2014): spreads flows evenly. It is no
+/// defence: whoever chooses its ports chooses its place in the order of a move, nothing else.
+pub(crate) const fn mix(mut x: u64) -> u64 {
+    x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const SCTP: u8 = 132;
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::net::Ipv4Addr;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// An IPv4 UDP packet without checksums.
+    pub(crate) fn udp(
+        source: Ipv4Addr,
+        destination: Ipv4Addr,
+        ports: (u16, u16),
+        body: &[u8],
+    ) -> Vec<u8> {
+        let mut packet = vec![0; 28];
+        packet[0] = 0x45;
+        packet[2..4].copy_from_slice(&((28 + body.len()) as u16).to_be_bytes());
+        packet[8] = 64;
+        packet[9] = UDP;
+        packet[12..16].copy_from_slice(&source.octets());
+        packet[16..20].copy_from_slice(&destination.octets());
+        packet[20..22].copy_from_slice(&ports.0.to_be_bytes());
+        packet[22..24].copy_from_slice(&ports.1.to_be_bytes());
+        packet[24..26].copy_from_slice(&((8 + body.len()) as u16).to_be_bytes());
+        packet.extend_from_slice(body);
+        packet
+    }
+
+    #[test]
+    fn both_directions_of_a_flow_have_one_name() {
+        let (a, b) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2));
+        let there = InnerPacket::parse(&udp(a, b, (1000, 53), b"q")).unwrap();
+        let back = InnerPacket::parse(&udp(b, a, (53, 1000), b"answer")).unwrap();
+        let other = InnerPacket::parse(&udp(a, b, (1001, 53), b"q")).unwrap();
+        assert_eq!(there.flow, back.flow);
+        assert_ne!(there.flow, other.flow);
+        assert_eq!(there.source, IpAddr::V4(a));
+    }
+
+    #[test]
+    fn a_full_table_keeps_the_flows_in_use() {
+        let mut table = FlowTable::new();
+        let now = Timestamp::ZERO + Duration::from_secs(1000);
+        for flow in 0..FlowTable::<u8>::CAPACITY as u64 + 10 {
+            table.set(FlowHash(flow), 1, now);
+        }
+        assert_eq!(table.get(FlowHash(5), now), Some(1));
+        assert_eq!(
+            table.get(FlowHash(FlowTable::<u8>::CAPACITY as u64 + 5), now),
+            None
+        );
+        let later = now + FlowTable::<u8>::PATIENCE * 3 / 4;
+        table.set(FlowHash(u64::MAX), 2, later);
+        assert_eq!(table.get(FlowHash(u64::MAX), later), Some(2));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_parse_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            let _ = InnerPacket::parse(&bytes);
+        }
+
+        #[test]
+        fn ranks_lie_between_zero_and_one(hash in any::<u64>()) {
+            prop_assert!((0.0..1.0).contains(&FlowHash(hash).rank()));
+        }
+    }
+}

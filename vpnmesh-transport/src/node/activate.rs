@@ -1,0 +1,257 @@
+//! Activations: a client makes this node a holder of its session (design rule S2).
+
+use std::net::SocketAddr;
+
+use vpnmesh_core::{SessionId, Timestamp};
+
+use super::held::Role;
+use super::{NodeEvent, NodeMachine, Owner, PeerId, Taken, base_of};
+use crate::DropReason;
+use crate::channel::{Channel, ChannelId, End};
+use crate::client::ActivateBody;
+use crate::frame::Frame;
+use crate::leg::Leg;
+use crate::message::{self, MOVE_SLOTS, NodeMessage, ToSite};
+use crate::schedule::{self, MoveContext};
+use crate::suite::Cipher;
+use crate::wire::{ACTIVATE_HEAD, ActivateHead, HEADER, Header};
+
+impl NodeMachine {
+    /// An activation arrived: its keys follow from our branch, so opening it proves the client.
+    pub(super) fn handle_activation(
+        &mut self,
+        header: &Header,
+        from: SocketAddr,
+        datagram: &mut [u8],
+        now: Timestamp,
+    ) -> Result<(), DropReason> {
+        let head = ActivateHead::decode(&datagram[HEADER..])?;
+        let key = *self
+            .bases
+            .get(&base_of(header.index))
+            .ok_or(DropReason::UnknownIndex)?;
+        let (session, generation) = key;
+        if head.generation != generation || head.number % MOVE_SLOTS != header.index % MOVE_SLOTS {
+            return Err(DropReason::Malformed);
+        }
+        if let Some(held) = self.sessions.get_mut(&session) {
+            if held.record.generation == generation && held.record.number == head.number {
+                held.leg.send_frame(Frame::Activated); // our answer was lost
+                self.touch_session(session, now);
+                return Err(DropReason::Duplicate);
+            }
+            if head.number <= held.record.number {
+                return Err(DropReason::Fenced);
+            }
+        }
+        let branch = self.branches.get(&key).ok_or(DropReason::UnknownIndex)?;
+        if head.number <= branch.record.number {
+            return Err(DropReason::Fenced);
+        }
+        let of_move = MoveContext {
+            session,
+            generation,
+            branch: branch.number,
+            number: head.number,
+            nonce: head.nonce,
+            holder: self.station.config.incarnation,
+        };
+        let keys = schedule::move_keys(&branch.secret, &of_move);
+        let cipher = Cipher::from_code(branch.record.cipher).ok_or(DropReason::Stale)?;
+        let id = ChannelId {
+            session,
+            generation,
+            number: head.number,
+            branch: branch.number,
+        };
+        let suite = self.station.config.suite;
+        let mut channel = Channel::new(
+            &suite,
+            cipher,
+            End::Holder,
+            id,
+            &keys,
+            (header.index, 0),
+            now,
+        );
+        let text = channel.open(header, HEADER + ACTIVATE_HEAD, datagram)?;
+        let body: ActivateBody = message::decode(text)?;
+        if body.client_incarnation != branch.record.client_incarnation {
+            return Err(DropReason::Fenced);
+        }
+        channel.remote_index = body.client_index;
+        self.install(session, channel, &body, from, now);
+        Ok(())
+    }
+
+    fn install(
+        &mut self,
+        session: SessionId,
+        channel: Channel,
+        body: &ActivateBody,
+        from: SocketAddr,
+        now: Timestamp,
+    ) {
+        let (id, index) = (channel.id, channel.local_index);
+        let how = if body.planned {
+            Taken::Planned
+        } else {
+            Taken::Crash
+        };
+        let continues = body.continues && self.sessions.contains_key(&session);
+        if continues {
+            self.continue_leg(session, channel, body.planned, now);
+        } else if let Some(branch) = self.branches.get(&(session, id.generation)) {
+            let mut record = branch.record.clone();
+            record.number = id.number;
+            record.note_address(from);
+            record.version += 1;
+            let (secret, client) = (branch.secret.duplicate(), record.client);
+            let shadows: Vec<_> = record
+                .holders
+                .iter()
+                .copied()
+                .filter(|node| *node != self.me)
+                .collect();
+            let leg = Leg::new(from, channel, self.timers.client, now);
+            let role = if body.planned {
+                Role::Taking
+            } else {
+                Role::Primary
+            };
+            self.hold(record, leg, secret, role, index, now);
+            if let Some(held) = self.sessions.get_mut(&session) {
+                held.shadows = shadows;
+                held.rostered = true;
+                held.review_at = now + super::shadows::AFTER_CRASH;
+            }
+            self.emit(NodeEvent::SessionTaken {
+                session,
+                client,
+                how,
+            });
+        }
+        self.channels.insert(index, Owner::Session(session));
+        self.relay_receipts(session, body, now);
+        if let Some(held) = self.sessions.get_mut(&session) {
+            held.leg.send_frame(Frame::Activated);
+        }
+        if how == Taken::Crash {
+            self.tell_took(session, now);
+        }
+        self.touch_session(session, now);
+    }
+
+    /// New keys for a leg that goes on: the start of a generation, or a move that turned back.
+    fn continue_leg(
+        &mut self,
+        session: SessionId,
+        channel: Channel,
+        planned: bool,
+        now: Timestamp,
+    ) {
+        let Some(held) = self.sessions.get_mut(&session) else {
+            return;
+        };
+        let id = channel.id;
+        let retire_at = now + held.leg.grace();
+        held.record.number = id.number;
+        let gone = held.leg.add_channel(channel, retire_at);
+        held.leg.note_heard(now);
+        held.last_heard = now;
+        held.bump();
+        for index in gone {
+            self.channels.remove(&index);
+        }
+        self.dirty.insert(session);
+        if id.generation
+            > self
+                .sessions
+                .get(&session)
+                .map_or(0, |held| held.record.generation)
+        {
+            self.start_generation(session, id.generation, now);
+        } else if let Some(held) = self.sessions.get_mut(&session) {
+            // The client took its traffic back: we are what we were before.
+            held.role = if planned { Role::Taking } else { Role::Primary };
+            held.shift = None;
+            held.last_down = None;
+        }
+    }
+
+    /// Receipts go to the sites before any packet that follows.
+    fn relay_receipts(&mut self, session: SessionId, body: &ActivateBody, now: Timestamp) {
+        let Some(client) = self.sessions.get(&session).map(|held| held.record.client) else {
+            return;
+        };
+        for (site, receipt) in &body.receipts {
+            let message = ToSite::FromClient {
+                client,
+                body: receipt.clone(),
+            };
+            self.tell_site_peer(PeerId::Site(*site), &message, now);
+        }
+    }
+
+    /// The planned move to us is over: the session is ours.
+    pub(super) fn handle_settled(&mut self, session: SessionId, number: u32, now: Timestamp) {
+        let Some(held) = self.sessions.get_mut(&session) else {
+            return;
+        };
+        if held.record.number != number {
+            return self.station.out.drop_because(DropReason::Stale);
+        }
+        held.role = Role::Primary;
+        held.shift = None;
+        held.review_at = now;
+        self.tell_took(session, now);
+        self.review_shadows(session, now);
+        self.shift_if_wanted(session, now);
+    }
+
+    /// The holders before us hear that the session is ours.
+    fn tell_took(&mut self, session: SessionId, now: Timestamp) {
+        let Some(held) = self.sessions.get_mut(&session) else {
+            return;
+        };
+        let record = &mut held.record;
+        let others: Vec<_> = record
+            .holders
+            .iter()
+            .copied()
+            .filter(|node| *node != self.me)
+            .collect();
+        record.holders = std::iter::once(self.me)
+            .chain(others.iter().copied())
+            .collect();
+        let message = NodeMessage::Took {
+            session,
+            generation: record.generation,
+            number: record.number,
+        };
+        held.bump();
+        self.dirty.insert(session);
+        for node in others {
+            self.tell_node_peer(PeerId::Node(node), &message, now);
+        }
+    }
+
+    /// A packet under new keys: a handshake's keys are proven, the client lives.
+    pub(super) fn handle_confirmed(&mut self, session: SessionId, now: Timestamp) {
+        self.review_soon(session, now);
+    }
+
+    /// The branch secrets of older generations are of no use any more.
+    pub(super) fn forget_branches(&mut self, session: SessionId, below: u32) {
+        let old: Vec<_> = self
+            .branches
+            .range((session, 0)..(session, below))
+            .map(|(key, _)| *key)
+            .collect();
+        for key in old {
+            if let Some(branch) = self.branches.remove(&key) {
+                self.bases.remove(&branch.base);
+            }
+        }
+    }
+}

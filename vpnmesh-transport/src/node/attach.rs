@@ -1,0 +1,331 @@
+//! Sessions that come by a handshake.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use vpnmesh_core::{Membership, NodeId, NodeState, PublicKey, SessionId, Timestamp};
+
+use super::held::{Held, Role};
+use super::shadows::Root;
+use super::{NodeEvent, NodeMachine, Owner, PeerId, Taken};
+use crate::DropReason;
+use crate::handshake::{Authority, Decision, Established, Load, Refusal, Request};
+use crate::leg::Leg;
+use crate::message::{self, ClientMessage, HolderMessage, ToSite};
+use crate::record::SessionRecord;
+use crate::station::{FirstBranch, Hello};
+
+/// Says who may shake hands with this node.
+struct Gate<'a> {
+    membership: &'a Membership,
+    me: NodeId,
+    local_index: u32,
+}
+
+impl Authority for Gate<'_> {
+    fn knows(&mut self, peer: &PublicKey) -> bool {
+        let node = self.membership.node_by_key(peer);
+        node.is_some_and(|node| node.state != NodeState::Removed)
+            || self.membership.site_by_key(peer).is_some()
+            || self.membership.client_by_key(peer).is_some()
+    }
+
+    fn decide(&mut self, request: &Request<'_>) -> Decision {
+        let accept = Decision::Accept {
+            local_index: self.local_index,
+            payload: Vec::new(),
+        };
+        let own = self.membership.node(self.me).map(|node| node.state);
+        let is_client = self.membership.client_by_key(&request.peer).is_some();
+        match message::decode(request.payload) {
+            Ok(Hello::Link) if !is_client => accept,
+            Ok(Hello::Session { refresh, .. }) if is_client => match own {
+                Some(NodeState::Active | NodeState::Standby) => accept,
+                Some(NodeState::Draining) if refresh => accept,
+                Some(NodeState::Draining | NodeState::Removed) | None => {
+                    Decision::Refuse(Refusal::Busy)
+                }
+            },
+            _ => Decision::Refuse(Refusal::NotAllowed),
+        }
+    }
+}
+
+impl NodeMachine {
+    /// A handshake datagram of an initiator arrived.
+    pub(super) fn handle_handshake(&mut self, from: SocketAddr, datagram: &[u8], now: Timestamp) {
+        let local_index = self.fresh_index();
+        let mut gate = Gate {
+            membership: &self.station.membership,
+            me: self.me,
+            local_index,
+        };
+        let entropy = &mut *self.station.config.entropy;
+        let outcome =
+            self.responder
+                .handle_datagram(from, datagram, Load::Normal, &mut gate, entropy, now);
+        for reply in outcome.replies {
+            self.station.out.send(from, reply);
+        }
+        if let Some(reason) = outcome.dropped {
+            self.station.out.drop_because(reason);
+        }
+        if let Some(established) = outcome.established {
+            self.handle_established(*established, from, now);
+        }
+    }
+
+    fn handle_established(&mut self, established: Established, from: SocketAddr, now: Timestamp) {
+        let hello = message::decode(&established.payload);
+        let Some(hello) = self.station.out.count(hello) else {
+            return;
+        };
+        let membership = &self.station.membership;
+        match hello {
+            Hello::Link => {
+                let node = membership
+                    .node_by_key(&established.peer)
+                    .map(|node| PeerId::Node(node.id));
+                let site = membership
+                    .site_by_key(&established.peer)
+                    .map(|site| PeerId::Site(site.id));
+                if let Some(id) = node.or(site) {
+                    self.connect(id, established, from, now);
+                }
+            }
+            Hello::Session {
+                session,
+                generation,
+                number,
+                refresh,
+            } => {
+                if refresh {
+                    self.take_root(session, generation, established, now);
+                } else {
+                    self.take_session(session, (generation, number), established, from, now);
+                }
+            }
+            Hello::Receipts => self.station.out.drop_because(DropReason::Refused),
+        }
+    }
+
+    /// A client starts, or comes after all its holders were gone.
+    fn take_session(
+        &mut self,
+        session: SessionId,
+        (generation, number): (u32, u32),
+        established: Established,
+        from: SocketAddr,
+        now: Timestamp,
+    ) {
+        let Some(client) = self.station.membership.client_by_key(&established.peer) else {
+            return;
+        };
+        let (client, tier) = (client.id, client.tier);
+        let stranger = self
+            .sessions
+            .get(&session)
+            .is_some_and(|held| held.record.client != client);
+        let older = self
+            .sessions
+            .get(&session)
+            .is_some_and(|held| held.record.number >= number);
+        if stranger || older {
+            return self.station.out.drop_because(DropReason::Fenced);
+        }
+        let suite = self.station.config.suite;
+        let me = (self.me, self.responder.public(), self.incarnation());
+        let first =
+            FirstBranch::derive(&suite, &established, (session, generation, number), me, now);
+        let record = SessionRecord {
+            session,
+            version: 1,
+            client,
+            client_key: established.peer,
+            client_incarnation: established.peer_incarnation.counter,
+            client_address: from,
+            source_ips: Vec::new(),
+            generation,
+            number,
+            holders: vec![self.me],
+            tier,
+            profile: established.profile.code(),
+            cipher: established.cipher.code(),
+            handshake_hash: established.handshake_hash,
+        };
+        let index = first.channel.local_index;
+        let leg = Leg::new(from, first.channel, self.timers.client, now);
+        self.forget_branches(session, generation);
+        self.hold(record, leg, first.secret, Role::Primary, index, now);
+        if let Some(held) = self.sessions.get_mut(&session) {
+            held.root = Some(Root::new(generation, established));
+            held.review_at = now + FIRST_REVIEW;
+        }
+        self.emit(NodeEvent::SessionTaken {
+            session,
+            client,
+            how: Taken::Handshake,
+        });
+        self.touch_session(session, now);
+    }
+
+    /// Puts a session into the tables; the one that was there ends.
+    pub(super) fn hold(
+        &mut self,
+        record: SessionRecord,
+        leg: Leg,
+        branch: vpnmesh_core::Secret<32>,
+        role: Role,
+        index: u32,
+        now: Timestamp,
+    ) {
+        let (session, client, greatest) = (record.session, record.client, record.generation);
+        let stale = self
+            .by_client
+            .get(&client)
+            .copied()
+            .filter(|other| *other != session);
+        for old in [Some(session), stale].into_iter().flatten() {
+            if self.sessions.contains_key(&old) {
+                self.end_session(old);
+            }
+        }
+        self.by_client.insert(client, session);
+        self.channels.insert(index, Owner::Session(session));
+        let held = Held {
+            record,
+            leg,
+            branch,
+            role,
+            root: None,
+            making: None,
+            shadows: Vec::new(),
+            rostered: false,
+            paths: BTreeMap::new(),
+            tier_asked: None,
+            greatest,
+            shift: None,
+            orders: 0,
+            last_up: BTreeMap::new(),
+            last_down: None,
+            review_at: now,
+            last_heard: now,
+        };
+        self.sessions.insert(session, held);
+    }
+
+    /// Fresh secrets for a session that we hold: they become its next generation.
+    fn take_root(
+        &mut self,
+        session: SessionId,
+        generation: u32,
+        established: Established,
+        now: Timestamp,
+    ) {
+        let held = self.sessions.get_mut(&session).filter(|held| {
+            held.record.client_key == established.peer
+                && held.record.generation < generation
+                && held.is_primary()
+        });
+        let Some(held) = held else {
+            return self.station.out.drop_because(DropReason::Stale);
+        };
+        held.greatest = held.greatest.max(generation);
+        held.root = Some(Root::new(generation, established));
+        held.making = None;
+        held.review_at = now;
+        self.review_shadows(session, now);
+    }
+
+    /// Reads what a client said in its control stream.
+    pub(super) fn read_client(&mut self, session: SessionId, now: Timestamp) {
+        while let Some(bytes) = self
+            .sessions
+            .get_mut(&session)
+            .and_then(|held| held.leg.poll_message())
+        {
+            let message = message::decode::<ClientMessage>(&bytes);
+            if let Some(message) = self.station.out.count(message) {
+                self.handle_client_message(session, message, now);
+            }
+        }
+    }
+
+    fn handle_client_message(
+        &mut self,
+        session: SessionId,
+        message: ClientMessage,
+        now: Timestamp,
+    ) {
+        match message {
+            ClientMessage::Report {
+                tier,
+                membership,
+                generation,
+                paths,
+            } => {
+                if membership < self.station.version() {
+                    let signed = self.station.config.membership.clone();
+                    self.tell_client(session, &HolderMessage::Membership(signed), now);
+                }
+                let Some(held) = self.sessions.get_mut(&session) else {
+                    return;
+                };
+                held.greatest = held.greatest.max(generation);
+                held.tier_asked = tier;
+                let known = paths.into_iter().take(MAX_PATHS);
+                held.paths = known
+                    .map(|(node, micros)| (node, Duration::from_micros(micros.into())))
+                    .collect();
+                self.review_soon(session, now);
+            }
+            ClientMessage::RootReply {
+                generation,
+                client_random,
+            } => {
+                self.handle_root_reply(session, generation, &client_random, now);
+            }
+            ClientMessage::RosterAck { generation } => {
+                self.handle_roster_ack(session, generation, now)
+            }
+            ClientMessage::ShiftAck { .. } => {}
+            ClientMessage::ToSite { site, body } => {
+                let Some(client) = self.sessions.get(&session).map(|held| held.record.client)
+                else {
+                    return;
+                };
+                self.tell_site_peer(
+                    PeerId::Site(site),
+                    &ToSite::FromClient { client, body },
+                    now,
+                );
+            }
+            ClientMessage::Leave {
+                number,
+                up_final,
+                sites,
+            } => {
+                self.handle_leave(session, number, up_final, sites, now);
+            }
+            ClientMessage::Settled { number } => self.handle_settled(session, number, now),
+            ClientMessage::ShiftFailed { order } => self.handle_shift_failed(session, order, now),
+        }
+    }
+
+    /// The client was heard from another address.
+    pub(super) fn note_address(&mut self, session: SessionId) {
+        let Some(held) = self.sessions.get_mut(&session) else {
+            return;
+        };
+        let address = held.leg.remote();
+        if held.record.note_address(address) {
+            held.bump();
+            self.dirty.insert(session);
+        }
+    }
+}
+
+/// The client's first report with its round-trip times comes before the shadows are chosen.
+const FIRST_REVIEW: Duration = Duration::from_millis(100);
+const MAX_PATHS: usize = 256;

@@ -1,0 +1,666 @@
+//! The node: holds sessions, shadows those of others, forwards between clients and sites.
+//!
+//! A [`NodeMachine`] decides nothing about when to move: it does what its owner, its peers and its
+//! clients may ask. `peers` keeps the legs to nodes and sites, `attach` takes sessions by handshake,
+//! `activate` by an activation, `shadows` hands branches out and keeps rosters, `sync` keeps the
+//! shadows' state fresh, `shift` hands sessions over, `forward` moves inner packets.
+
+mod activate;
+mod attach;
+mod forward;
+mod held;
+mod peers;
+mod shadows;
+mod shift;
+mod sync;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use vpnmesh_core::{
+    ClientId, NodeId, NodeState, Ratio, SessionId, ShadowPolicy, SiteId, Timestamp,
+};
+
+use crate::handshake::{Direction, Responder, ResponderConfig, direction};
+use crate::leg::{Cadence, Opened};
+use crate::path::PathFigures;
+use crate::station::{Station, StationConfig};
+use crate::timers::Timers;
+use crate::wire::{Header, Kind};
+use crate::{DropReason, Error, Incarnation, Machine, Profiles, Transmit, probe};
+
+use forward::Way;
+use held::Held;
+use peers::Peer;
+use shadows::Branch;
+use shift::Share;
+
+/// What a node is started with.
+#[derive(Debug)]
+pub struct NodeConfig {
+    /// Identity, membership and cryptography.
+    pub station: StationConfig,
+    /// What counts in the choice of shadows.
+    pub shadows: ShadowPolicy,
+    /// Timers.
+    pub timers: NodeTimers,
+}
+
+/// The timers of a node.
+#[derive(Debug, Clone, Copy)]
+pub struct NodeTimers {
+    /// How often nodes and sites ask each other whether they live. Default 250 ms, always.
+    pub link: Cadence,
+    /// How often a quiet client is asked. Default 15 s; the client asks more often itself.
+    pub client: Cadence,
+    /// A peer is down after so long a silence. Default 500 ms: shorter makes new shadows for every
+    /// hiccup, longer leaves sessions with a dead one.
+    pub link_patience: Duration,
+    /// The period of digests between a primary and its shadows. Default 1 s.
+    pub digest_every: Duration,
+    /// The period of health reports between nodes. Default 500 ms.
+    pub health_every: Duration,
+    /// A session without a sign of its client for so long has ended. Default 180 s; below 30 s
+    /// idle clients are lost.
+    pub idle_for: Duration,
+}
+
+/// What the program tells a node.
+#[derive(Debug, Clone, PartialEq)]
+pub enum NodeCommand {
+    /// Answer with [`NodeEvent::Report`].
+    Report,
+    /// Move this share of each session's traffic away, to `to` where it shadows the session, else
+    /// to the session's best shadow. Zero turns back.
+    SetShare {
+        /// The preferred holder.
+        to: Option<NodeId>,
+        /// The share that moves.
+        share: Ratio,
+    },
+    /// How the node is: its peers hear of it.
+    SetHealth {
+        /// How busy it is.
+        load: Ratio,
+        /// The probability that it fails soon.
+        risk: Ratio,
+    },
+    /// A signed membership from the controller.
+    Membership(Vec<u8>),
+}
+
+/// What a node tells the program.
+#[derive(Debug, Clone, PartialEq)]
+pub enum NodeEvent {
+    /// A client's session is held here now.
+    SessionTaken {
+        /// The session.
+        session: SessionId,
+        /// Its client.
+        client: ClientId,
+        /// How it came.
+        how: Taken,
+    },
+    /// A session is no longer held here.
+    SessionLeft {
+        /// The session.
+        session: SessionId,
+        /// Its client.
+        client: ClientId,
+    },
+    /// The shadows of a session are ready.
+    ShadowsReady {
+        /// The session.
+        session: SessionId,
+        /// Its generation.
+        generation: u32,
+        /// The shadows, best first.
+        shadows: Vec<NodeId>,
+    },
+    /// A shift failed at the client; another candidate is tried.
+    ShiftFailed {
+        /// The session.
+        session: SessionId,
+        /// The holder that did not take over.
+        to: NodeId,
+    },
+    /// A node or a site fell silent.
+    PeerSilent(PeerId),
+    /// A node or a site is connected.
+    PeerConnected(PeerId),
+    /// What another node says of itself and of its paths.
+    PeerHealth {
+        /// The node.
+        from: NodeId,
+        /// How busy it is.
+        load: Ratio,
+        /// The probability that it fails soon.
+        risk: Ratio,
+        /// Loss on its paths to others.
+        losses: Vec<(NodeId, Ratio)>,
+    },
+    /// A newer membership is in force; keep it on disk.
+    Membership(Vec<u8>),
+    /// The answer to [`NodeCommand::Report`].
+    Report(Box<NodeReport>),
+}
+
+/// How a session came to a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// By a full handshake.
+    Handshake,
+    /// By a planned move.
+    Planned,
+    /// By a takeover after the holder fell silent.
+    Crash,
+}
+
+/// A peer of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PeerId {
+    /// Another node.
+    Node(NodeId),
+    /// A site.
+    Site(SiteId),
+}
+
+/// A node in figures.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeReport {
+    /// Sessions held.
+    pub sessions: usize,
+    /// Of these, with as many ready shadows as their tier wants.
+    pub covered: usize,
+    /// Sessions shadowed for others.
+    pub shadowed: usize,
+    /// The longest time since a primary's digest matched, over all primaries.
+    pub staleness: Duration,
+    /// Paths to peers that are connected.
+    pub paths: Vec<(PeerId, PathFigures)>,
+    /// Inner packets forwarded.
+    pub forwarded: u64,
+    /// Their bytes.
+    pub forwarded_bytes: u64,
+    /// Packets dropped, by reason.
+    pub drops: BTreeMap<DropReason, u64>,
+    /// Worst lateness of the own thread since the last report.
+    pub lateness: Duration,
+}
+
+/// One node.
+#[derive(Debug)]
+pub struct NodeMachine {
+    station: Station,
+    me: NodeId,
+    responder: Responder,
+    shadow_policy: ShadowPolicy,
+    timers: NodeTimers,
+    peers: BTreeMap<PeerId, Peer>,
+    sessions: BTreeMap<SessionId, Held>,
+    by_client: BTreeMap<ClientId, SessionId>,
+    /// Own branches, of sessions held and shadowed; at most [`MAX_BRANCHES`].
+    branches: BTreeMap<(SessionId, u32), Branch>,
+    /// The first index of a branch.
+    bases: HashMap<u32, (SessionId, u32)>,
+    /// The owner of a receiver index.
+    channels: HashMap<u32, Owner>,
+    /// Where inner addresses lie; emptied at [`MAX_ROUTES`] and with each membership.
+    routes: HashMap<IpAddr, Way>,
+    share: Share,
+    health: Health,
+    clocks: Timers<Clock>,
+    /// Sessions whose shadows must hear of a change.
+    dirty: BTreeSet<SessionId>,
+    forwarded: (u64, u64),
+    /// For the owner; at most [`MAX_EVENTS`], the oldest gives way.
+    events: VecDeque<NodeEvent>,
+}
+
+/// Whom a receiver index belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Peer(PeerId),
+    Session(SessionId),
+}
+
+/// What a timer is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Clock {
+    Peer(PeerId),
+    Session(SessionId),
+    Digest,
+    Health,
+}
+
+/// How a node is, by its own words.
+#[derive(Debug, Clone, Copy, Default)]
+struct Health {
+    load: Ratio,
+    risk: Ratio,
+}
+
+impl Default for NodeTimers {
+    fn default() -> Self {
+        let quarter = Duration::from_millis(250);
+        let keepalive = Duration::from_secs(15);
+        Self {
+            link: Cadence {
+                busy: quarter,
+                idle: quarter,
+            },
+            client: Cadence {
+                busy: keepalive,
+                idle: keepalive,
+            },
+            link_patience: Duration::from_millis(500),
+            digest_every: Duration::from_secs(1),
+            health_every: Duration::from_millis(500),
+            idle_for: Duration::from_secs(180),
+        }
+    }
+}
+
+impl NodeMachine {
+    /// A node that starts to connect to its peers at `now`.
+    ///
+    /// # Errors
+    /// [`Error::Membership`] or [`Error::NotAMember`]; nothing was started.
+    pub fn new(config: NodeConfig, now: Timestamp) -> Result<Self, Error> {
+        let mut station = Station::new(config.station)?;
+        let key = station.config.identity.public();
+        let me = station
+            .membership
+            .node_by_key(&key)
+            .ok_or(Error::NotAMember {
+                key,
+                role: "node",
+                version: station.version(),
+            })?;
+        let me = me.id;
+        let responder = Responder::new(
+            responder_config(&station),
+            &mut *station.config.entropy,
+            now,
+        );
+        let mut node = Self {
+            station,
+            me,
+            responder,
+            shadow_policy: config.shadows,
+            timers: config.timers,
+            peers: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            by_client: BTreeMap::new(),
+            branches: BTreeMap::new(),
+            bases: HashMap::new(),
+            channels: HashMap::new(),
+            routes: HashMap::new(),
+            share: Share::default(),
+            health: Health::default(),
+            clocks: Timers::new(),
+            dirty: BTreeSet::new(),
+            forwarded: (0, 0),
+            events: VecDeque::new(),
+        };
+        node.clocks
+            .set(Clock::Digest, now + config.timers.digest_every);
+        node.clocks
+            .set(Clock::Health, now + config.timers.health_every);
+        node.follow_membership(now);
+        Ok(node)
+    }
+
+    /// The node's own id.
+    #[must_use]
+    pub const fn id(&self) -> NodeId {
+        self.me
+    }
+
+    fn emit(&mut self, event: NodeEvent) {
+        if self.events.len() >= MAX_EVENTS {
+            self.events.pop_front();
+        }
+        self.events.push_back(event);
+    }
+
+    fn own_state(&self) -> NodeState {
+        self.station
+            .membership
+            .node(self.me)
+            .map_or(NodeState::Removed, |node| node.state)
+    }
+
+    fn incarnation(&self) -> Incarnation {
+        self.station.config.incarnation
+    }
+
+    fn fresh_index(&mut self) -> u32 {
+        let (channels, bases) = (&self.channels, &self.bases);
+        let taken =
+            |index: u32| channels.contains_key(&index) || bases.contains_key(&base_of(index));
+        self.station.fresh_index(taken)
+    }
+
+    fn handle_packet(
+        &mut self,
+        from: SocketAddr,
+        datagram: &mut [u8],
+        now: Timestamp,
+    ) -> Result<(), DropReason> {
+        let header = Header::decode(datagram)?;
+        if header.kind == Kind::Activate {
+            return self.handle_activation(&header, from, datagram, now);
+        }
+        match self.channels.get(&header.index) {
+            Some(Owner::Peer(peer)) => self.handle_peer_packet(*peer, &header, from, datagram, now),
+            Some(Owner::Session(session)) => {
+                self.handle_client_packet(*session, &header, from, datagram, now)
+            }
+            None => Err(DropReason::UnknownIndex),
+        }
+    }
+
+    fn handle_peer_packet(
+        &mut self,
+        id: PeerId,
+        header: &Header,
+        from: SocketAddr,
+        datagram: &mut [u8],
+        now: Timestamp,
+    ) -> Result<(), DropReason> {
+        let peer = self.peers.get_mut(&id).ok_or(DropReason::UnknownIndex)?;
+        let leg = peer.leg.as_mut().ok_or(DropReason::UnknownIndex)?;
+        let opened = leg.open(header, from, datagram, now)?;
+        let result = match (opened, id) {
+            (Opened::Packet(packet), PeerId::Site(site)) => self.forward_down(site, packet, now),
+            (Opened::Joined(packet), PeerId::Site(site)) => self.forward_down(site, &packet, now),
+            (Opened::Packet(_) | Opened::Joined(_), PeerId::Node(_)) => {
+                Err(DropReason::NotAllowedSource)
+            }
+            (Opened::Control { closed: true, .. }, _) => {
+                self.disconnect(id, now);
+                Ok(())
+            }
+            (Opened::Control { .. } | Opened::Nothing, _) => Ok(()),
+        };
+        self.read_peer(id, now);
+        self.touch_peer(id, now);
+        result
+    }
+
+    fn handle_client_packet(
+        &mut self,
+        session: SessionId,
+        header: &Header,
+        from: SocketAddr,
+        datagram: &mut [u8],
+        now: Timestamp,
+    ) -> Result<(), DropReason> {
+        let held = self
+            .sessions
+            .get_mut(&session)
+            .ok_or(DropReason::UnknownIndex)?;
+        let (before, address) = (held.leg.sealing().id, held.leg.remote());
+        let opened = held.leg.open(header, from, datagram, now)?;
+        held.last_heard = now;
+        let (confirmed, moved) = (
+            held.leg.sealing().id != before,
+            held.leg.remote() != address,
+        );
+        let result = match opened {
+            Opened::Packet(packet) => self.forward_up(session, packet, now),
+            Opened::Joined(packet) => self.forward_up(session, &packet, now),
+            Opened::Control { closed: true, .. } => {
+                self.end_session(session);
+                return Ok(());
+            }
+            Opened::Control { .. } | Opened::Nothing => Ok(()),
+        };
+        if moved {
+            self.note_address(session);
+        }
+        if confirmed {
+            self.handle_confirmed(session, now);
+        }
+        self.read_client(session, now);
+        self.touch_session(session, now);
+        result
+    }
+
+    /// Sends what a peer's leg owes, and sets its timer.
+    fn touch_peer(&mut self, id: PeerId, now: Timestamp) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return self.clocks.set(Clock::Peer(id), Timestamp::MAX);
+        };
+        let mut at = peer.next_dial();
+        if let Some(leg) = peer.leg.as_mut() {
+            let flushed = leg.flush(&mut self.station.out, now);
+            if self.station.out.count(flushed).is_none() {
+                peer.refresh_at = peer.refresh_at.min(now);
+            }
+            for index in leg.expire(now) {
+                self.channels.remove(&index);
+            }
+            at = at
+                .min(leg.poll_timeout())
+                .min(peer.down_at(self.timers.link_patience));
+        }
+        self.clocks.set(Clock::Peer(id), at);
+    }
+
+    /// Sends what a session's leg owes, and sets its timer.
+    fn touch_session(&mut self, session: SessionId, now: Timestamp) {
+        let Some(held) = self.sessions.get_mut(&session) else {
+            return self.clocks.set(Clock::Session(session), Timestamp::MAX);
+        };
+        if held.leg.silent_at().is_some_and(|at| at <= now) {
+            held.leg.note_judged(); // a client may be silent: it alone judges
+        }
+        let flushed = held.leg.flush(&mut self.station.out, now);
+        self.station.out.count(flushed);
+        for index in held.leg.expire(now) {
+            self.channels.remove(&index);
+        }
+        let at = held
+            .leg
+            .poll_timeout()
+            .min(held.next_duty(self.timers.idle_for));
+        self.clocks.set(Clock::Session(session), at);
+    }
+
+    fn run_clock(&mut self, clock: Clock, now: Timestamp) {
+        match clock {
+            Clock::Peer(id) => {
+                self.tend_peer(id, now);
+                self.touch_peer(id, now);
+            }
+            Clock::Session(session) => {
+                self.tend_session(session, now);
+                self.touch_session(session, now);
+            }
+            Clock::Digest => {
+                self.send_digests(now);
+                self.clocks
+                    .set(Clock::Digest, now + self.timers.digest_every);
+            }
+            Clock::Health => {
+                self.send_health(now);
+                self.clocks
+                    .set(Clock::Health, now + self.timers.health_every);
+            }
+        }
+    }
+
+    /// What a session needs beside its leg.
+    fn tend_session(&mut self, session: SessionId, now: Timestamp) {
+        let Some(held) = self.sessions.get(&session) else {
+            return;
+        };
+        if now.since(held.last_heard) >= self.timers.idle_for {
+            return self.end_session(session);
+        }
+        self.tend_leaving(session, now);
+        self.tend_making(session, now);
+        self.tend_shift(session, now);
+        self.review_shadows(session, now);
+    }
+
+    /// The session is over here: its keys are erased.
+    fn end_session(&mut self, session: SessionId) {
+        let Some(held) = self.sessions.remove(&session) else {
+            return;
+        };
+        for index in held.leg.indices() {
+            self.channels.remove(&index);
+        }
+        let client = held.record.client;
+        if self.by_client.get(&client) == Some(&session) {
+            self.by_client.remove(&client);
+        }
+        self.clocks.set(Clock::Session(session), Timestamp::MAX);
+        self.dirty.remove(&session);
+        self.emit(NodeEvent::SessionLeft { session, client });
+    }
+
+    fn report(&mut self, now: Timestamp) -> NodeReport {
+        let connected = self
+            .peers
+            .iter()
+            .filter_map(|(id, peer)| Some((*id, peer.leg.as_ref()?.figures())));
+        NodeReport {
+            sessions: self.sessions.len(),
+            covered: self
+                .sessions
+                .values()
+                .filter(|held| self.is_covered(held))
+                .count(),
+            shadowed: self
+                .branches
+                .values()
+                .filter(|branch| branch.record.holders.first() != Some(&self.me))
+                .count(),
+            staleness: self.staleness(now),
+            paths: connected.collect(),
+            forwarded: self.forwarded.0,
+            forwarded_bytes: self.forwarded.1,
+            drops: self.station.out.drops().clone(),
+            lateness: self.station.take_lateness(),
+        }
+    }
+}
+
+impl Machine for NodeMachine {
+    type Command = NodeCommand;
+    type Event = NodeEvent;
+
+    fn handle_datagram(&mut self, from: SocketAddr, data: &mut [u8], now: Timestamp) {
+        if let Some(whom) = direction(data) {
+            match whom {
+                Direction::ToInitiator { receiver } => {
+                    if let Some(ended) = self.station.handle_reply(receiver, data, now) {
+                        self.handle_ended(ended, now);
+                    }
+                }
+                Direction::ToResponder => self.handle_handshake(from, data, now),
+            }
+        } else if probe::is_probe(data) {
+            let answer = probe::answer(&self.responder.public(), data);
+            if let Some(reply) = self.station.out.count(answer) {
+                self.station.out.send(from, reply.to_vec());
+            }
+        } else {
+            let result = self.handle_packet(from, data, now);
+            self.station.out.count(result);
+        }
+        self.flush_dirty(now);
+    }
+
+    /// A node has no local packets of its own.
+    fn handle_inner(&mut self, _packet: &[u8], _now: Timestamp) {
+        self.station.out.drop_because(DropReason::NoRoute);
+    }
+
+    fn handle_command(&mut self, command: NodeCommand, now: Timestamp) {
+        match command {
+            NodeCommand::Report => {
+                let report = Box::new(self.report(now));
+                self.emit(NodeEvent::Report(report));
+            }
+            NodeCommand::SetShare { to, share } => self.set_share(to, share, now),
+            NodeCommand::SetHealth { load, risk } => self.health = Health { load, risk },
+            NodeCommand::Membership(signed) => self.handle_membership(&signed, now),
+        }
+        self.flush_dirty(now);
+    }
+
+    fn handle_timeout(&mut self, now: Timestamp) {
+        if let Some(late) = self.station.note_wake(self.poll_timeout(), now) {
+            for leg in self.peers.values_mut().filter_map(|peer| peer.leg.as_mut()) {
+                leg.handle_own_delay(late);
+            }
+        }
+        self.responder.handle_timeout(now);
+        for ended in self.station.handle_timeout(now) {
+            self.handle_ended(ended, now);
+        }
+        let mut turns = 0;
+        while turns < MAX_TURNS
+            && let Some(clock) = self.clocks.poll(now)
+        {
+            self.run_clock(clock, now);
+            turns += 1;
+        }
+        self.flush_dirty(now);
+    }
+
+    fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.station.out.poll_transmit()
+    }
+
+    fn poll_inner(&mut self) -> Option<Vec<u8>> {
+        self.station.out.poll_inner()
+    }
+
+    fn poll_event(&mut self) -> Option<NodeEvent> {
+        self.events.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Timestamp {
+        self.station
+            .poll_timeout()
+            .min(self.clocks.poll_timeout())
+            .min(self.responder.poll_timeout())
+    }
+
+    fn recycle(&mut self, buffer: Vec<u8>) {
+        self.station.out.recycle(buffer);
+    }
+}
+
+/// The first index of the block that `index` lies in.
+const fn base_of(index: u32) -> u32 {
+    index & !(crate::message::MOVE_SLOTS - 1)
+}
+
+fn responder_config(station: &Station) -> ResponderConfig {
+    let config = &station.config;
+    ResponderConfig {
+        suite: config.suite,
+        identity: config.identity.duplicate(),
+        site_secret: config
+            .site_secret
+            .as_ref()
+            .map(vpnmesh_core::Secret::duplicate),
+        incarnation: config.incarnation,
+        profiles: Profiles::from_floor(config.profile),
+        ciphers: config.ciphers,
+    }
+}
+
+const MAX_EVENTS: usize = 4096;
+const MAX_BRANCHES: usize = 1 << 20;
+const MAX_ROUTES: usize = 1 << 16;
+/// Timers served in one turn, so that packets are not kept waiting.
+const MAX_TURNS: usize = 4096;

@@ -1,0 +1,352 @@
+//! Legs to other nodes and to sites.
+//!
+//! Of two nodes the one with the lower id dials; sites dial always. A leg is re-keyed by a fresh
+//! handshake every two minutes, without a lost packet.
+
+use std::time::Duration;
+
+use vpnmesh_core::{NodeState, PublicKey, Timestamp};
+
+use super::{NodeEvent, NodeMachine, Owner, PeerId};
+use crate::DropReason;
+use crate::handshake::{Established, Incarnation};
+use crate::leg::Leg;
+use crate::message::{self, FromSite, HolderMessage, NodeMessage, ToSite};
+use crate::station::{Ended, Hello, Route, link_channel};
+
+/// Another node or a site.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) key: PublicKey,
+    pub(super) leg: Option<Leg>,
+    pub(super) incarnation: Incarnation,
+    /// We dial it at this moment; never, if it dials us.
+    pub(super) dial_at: Timestamp,
+    /// A fresh handshake is due.
+    pub(super) refresh_at: Timestamp,
+    /// What it last said of itself.
+    pub(super) load: f64,
+    pub(super) risk: f64,
+    /// When its digest last matched, or when it first became our primary.
+    pub(super) fresh_at: Option<Timestamp>,
+}
+
+impl Peer {
+    pub(super) const fn new(key: PublicKey, dial_at: Timestamp) -> Self {
+        Self {
+            key,
+            leg: None,
+            incarnation: Incarnation {
+                counter: 0,
+                random: [0; 16],
+            },
+            dial_at,
+            refresh_at: Timestamp::MAX,
+            load: 0.0,
+            risk: 0.0,
+            fresh_at: None,
+        }
+    }
+
+    /// When the next handshake with it is due.
+    pub(super) fn next_dial(&self) -> Timestamp {
+        if self.dial_at == Timestamp::MAX {
+            Timestamp::MAX
+        } else if self.leg.is_some() {
+            self.refresh_at
+        } else {
+            self.dial_at
+        }
+    }
+
+    /// When it counts as down if nothing is heard until then.
+    pub(super) fn down_at(&self, patience: Duration) -> Timestamp {
+        let silent_at = self.leg.as_ref().and_then(Leg::silent_at);
+        silent_at.map_or(Timestamp::MAX, |at| at + patience)
+    }
+}
+
+impl NodeMachine {
+    /// Peers come and go with the membership.
+    pub(super) fn follow_membership(&mut self, now: Timestamp) {
+        self.routes.clear();
+        let membership = &self.station.membership;
+        let nodes = membership
+            .nodes
+            .iter()
+            .filter(|node| node.id != self.me && node.state != NodeState::Removed);
+        let mut wanted: Vec<(PeerId, PublicKey, Timestamp)> = nodes
+            .map(|node| {
+                let dials = self.me < node.id;
+                (
+                    PeerId::Node(node.id),
+                    node.key,
+                    if dials { now } else { Timestamp::MAX },
+                )
+            })
+            .collect();
+        wanted.extend(
+            membership
+                .sites
+                .iter()
+                .map(|site| (PeerId::Site(site.id), site.key, Timestamp::MAX)),
+        );
+        let gone: Vec<PeerId> = self
+            .peers
+            .keys()
+            .filter(|id| !wanted.iter().any(|(w, ..)| w == *id))
+            .copied()
+            .collect();
+        for id in gone {
+            self.disconnect(id, now);
+            self.peers.remove(&id);
+        }
+        for (id, key, dial_at) in wanted {
+            let known = self.peers.get(&id).is_some_and(|peer| peer.key == key);
+            if !known {
+                self.disconnect(id, now);
+                self.peers.insert(id, Peer::new(key, dial_at));
+            }
+            self.touch_peer(id, now);
+        }
+        self.review_all(now);
+    }
+
+    pub(super) fn handle_membership(&mut self, signed: &[u8], now: Timestamp) {
+        if !self.station.adopt(signed) {
+            return;
+        }
+        self.follow_membership(now);
+        self.emit(NodeEvent::Membership(signed.to_vec()));
+        let peers: Vec<PeerId> = self.peers.keys().copied().collect();
+        for id in peers {
+            match id {
+                PeerId::Node(_) => {
+                    self.tell_node_peer(id, &NodeMessage::Membership(signed.to_vec()), now)
+                }
+                PeerId::Site(_) => {
+                    self.tell_site_peer(id, &ToSite::Membership(signed.to_vec()), now)
+                }
+            }
+        }
+        let sessions: Vec<_> = self.sessions.keys().copied().collect();
+        for session in sessions {
+            self.tell_client(session, &HolderMessage::Membership(signed.to_vec()), now);
+        }
+    }
+
+    /// Dials, refreshes, and notices silence.
+    pub(super) fn tend_peer(&mut self, id: PeerId, now: Timestamp) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        if peer.down_at(self.timers.link_patience) <= now {
+            self.disconnect(id, now);
+        } else if let Some(leg) = peer.leg.as_mut()
+            && leg.silent_at().is_some_and(|at| at <= now)
+        {
+            leg.note_judged();
+        }
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        if peer.next_dial() > now {
+            return;
+        }
+        peer.dial_at = now + REDIAL;
+        peer.refresh_at = now + REDIAL;
+        let key = peer.key;
+        let address = match id {
+            PeerId::Node(node) => self
+                .station
+                .membership
+                .node(node)
+                .and_then(|node| node.addresses.first().copied()),
+            PeerId::Site(_) => None,
+        };
+        let Some(address) = address else { return };
+        if self.station.is_dialing(&key, |hello| *hello == Hello::Link) {
+            return;
+        }
+        let (channels, bases) = (&self.channels, &self.bases);
+        let taken = |index: u32| {
+            channels.contains_key(&index) || bases.contains_key(&super::base_of(index))
+        };
+        let dialed = self
+            .station
+            .dial(key, Route::Direct(address), Hello::Link, taken, RETRY, now);
+        self.station.out.count(dialed);
+    }
+
+    /// A handshake that we started ended.
+    pub(super) fn handle_ended(&mut self, ended: Ended, now: Timestamp) {
+        if let (Some(established), Route::Direct(_)) = (ended.established, ended.route) {
+            let node = self
+                .station
+                .membership
+                .node_by_key(&ended.peer)
+                .map(|node| node.id);
+            let address = match ended.route {
+                Route::Direct(address) => address,
+                Route::Relay(_) => return,
+            };
+            if let Some(node) = node {
+                self.connect(PeerId::Node(node), *established, address, now);
+            }
+        }
+    }
+
+    /// A handshake with a peer succeeded: a first leg, fresh keys for it, or a peer that restarted.
+    pub(super) fn connect(
+        &mut self,
+        id: PeerId,
+        established: Established,
+        from: std::net::SocketAddr,
+        now: Timestamp,
+    ) {
+        let suite = self.station.config.suite;
+        let channel = link_channel(&suite, &established, &self.station, now);
+        let Some(peer) = self
+            .peers
+            .get_mut(&id)
+            .filter(|peer| peer.key == established.peer)
+        else {
+            return self.station.out.drop_because(DropReason::UnknownPeer);
+        };
+        let index = channel.local_index;
+        let same_life = peer.incarnation == established.peer_incarnation;
+        let mut gone = Vec::new();
+        match peer.leg.as_mut().filter(|_| same_life) {
+            Some(leg) => gone = leg.add_channel(channel, now + leg.grace() + LINK_GRACE),
+            None => {
+                if let Some(old) = peer.leg.take() {
+                    gone.extend(old.indices());
+                }
+                peer.leg = Some(Leg::new(from, channel, self.timers.link, now));
+                peer.incarnation = established.peer_incarnation;
+            }
+        }
+        peer.refresh_at = now + REFRESH;
+        for index in gone {
+            self.channels.remove(&index);
+        }
+        self.channels.insert(index, Owner::Peer(id));
+        if !same_life {
+            self.emit(NodeEvent::PeerConnected(id));
+            if matches!(id, PeerId::Node(_)) {
+                let signed = self.station.config.membership.clone();
+                self.tell_node_peer(id, &NodeMessage::Membership(signed), now);
+            }
+            self.review_all(now);
+        }
+        self.touch_peer(id, now);
+    }
+
+    /// The peer is gone: its keys are erased, sessions look for other shadows.
+    pub(super) fn disconnect(&mut self, id: PeerId, now: Timestamp) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let Some(leg) = peer.leg.take() else { return };
+        peer.incarnation = Incarnation::default();
+        if peer.dial_at != Timestamp::MAX {
+            peer.dial_at = now;
+        }
+        for index in leg.indices() {
+            self.channels.remove(&index);
+        }
+        self.emit(NodeEvent::PeerSilent(id));
+        if matches!(id, PeerId::Node(_)) {
+            self.review_all(now);
+        }
+    }
+
+    /// Reads what a peer said in its control stream.
+    pub(super) fn read_peer(&mut self, id: PeerId, now: Timestamp) {
+        while let Some(bytes) = self
+            .peers
+            .get_mut(&id)
+            .and_then(|peer| peer.leg.as_mut()?.poll_message())
+        {
+            match id {
+                PeerId::Node(node) => {
+                    let message = message::decode::<NodeMessage>(&bytes);
+                    if let Some(message) = self.station.out.count(message) {
+                        self.handle_node_message(node, message, now);
+                    }
+                }
+                PeerId::Site(site) => {
+                    let message = message::decode::<FromSite>(&bytes);
+                    if let Some(message) = self.station.out.count(message) {
+                        self.handle_site_message(site, message, now);
+                    }
+                }
+            }
+        }
+    }
+
+    fn handle_site_message(
+        &mut self,
+        site: vpnmesh_core::SiteId,
+        message: FromSite,
+        now: Timestamp,
+    ) {
+        match message {
+            FromSite::Report { membership } => {
+                if membership < self.station.version() {
+                    let signed = self.station.config.membership.clone();
+                    self.tell_site_peer(PeerId::Site(site), &ToSite::Membership(signed), now);
+                }
+            }
+            FromSite::ToClient { client, body } => {
+                if let Some(session) = self.by_client.get(&client).copied() {
+                    self.tell_client(session, &HolderMessage::FromSite { site, body }, now);
+                }
+            }
+            FromSite::ClientLeft {
+                client,
+                number,
+                down_final,
+            } => {
+                self.handle_site_left(site, client, number, down_final, now);
+            }
+        }
+    }
+
+    pub(super) fn tell_node_peer(&mut self, id: PeerId, message: &NodeMessage, now: Timestamp) {
+        self.tell_peer(id, &message::encode(message), now);
+    }
+
+    pub(super) fn tell_site_peer(&mut self, id: PeerId, message: &ToSite, now: Timestamp) {
+        self.tell_peer(id, &message::encode(message), now);
+    }
+
+    fn tell_peer(&mut self, id: PeerId, bytes: &[u8], now: Timestamp) {
+        if let Some(leg) = self.peers.get_mut(&id).and_then(|peer| peer.leg.as_mut()) {
+            let result = leg.send_message(bytes);
+            self.station.out.count(result);
+            self.touch_peer(id, now);
+        }
+    }
+
+    pub(super) fn tell_client(
+        &mut self,
+        session: vpnmesh_core::SessionId,
+        message: &HolderMessage,
+        now: Timestamp,
+    ) {
+        if let Some(held) = self.sessions.get_mut(&session) {
+            let result = held.leg.send_message(&message::encode(message));
+            self.station.out.count(result);
+            self.touch_session(session, now);
+        }
+    }
+}
+
+/// After a handshake without an answer.
+const REDIAL: Duration = Duration::from_millis(700);
+const RETRY: Duration = Duration::from_millis(250);
+/// Fresh keys for a link: as WireGuard.
+const REFRESH: Duration = Duration::from_secs(120);
+/// The responder's old keys stay until the initiator has surely seen the new ones.
+const LINK_GRACE: Duration = Duration::from_secs(5);

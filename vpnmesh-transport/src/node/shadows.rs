@@ -1,0 +1,499 @@
+//! Generations: which nodes shadow a session, their branches, and the roster.
+//!
+//! ```text
+//! review: another set is wanted ── root at hand (handshake)? ──┬─ yes ────────────────┐
+//!                                                              └─ no: offer, reply ───┤
+//!   install branches at the shadows ── acknowledged or late ── roster to the client ──┘
+//!   the client activates the generation ── older branches are erased
+//! ```
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use vpnmesh_core::{
+    NodeId, NodeState, Primary, Ratio, Region, Secret, SessionId, ShadowCandidate, Timestamp,
+    choose_shadows,
+};
+
+use super::held::Held;
+use super::{MAX_BRANCHES, NodeEvent, NodeMachine, PeerId};
+use crate::DropReason;
+use crate::handshake::{Established, Incarnation};
+use crate::message::{BranchBytes, HolderMessage, MOVE_SLOTS, NodeMessage, RosterEntry};
+use crate::record::SessionRecord;
+use crate::schedule::{self, BranchContext};
+use crate::suite::{Cipher, Profile};
+
+/// Our own branch of a generation, as primary or as shadow.
+#[derive(Debug)]
+pub(super) struct Branch {
+    pub(super) record: SessionRecord,
+    pub(super) number: u8,
+    pub(super) secret: Secret<32>,
+    /// The first receiver index.
+    pub(super) base: u32,
+}
+
+/// The root of a generation that is being made. Erased with this struct.
+#[derive(Debug)]
+pub(super) struct Root {
+    pub(super) generation: u32,
+    secret: Secret<32>,
+    profile: u8,
+    cipher: u8,
+    handshake_hash: [u8; 32],
+}
+
+/// How far a generation is.
+#[derive(Debug)]
+pub(super) enum Making {
+    /// The client was asked for its part of the root.
+    Offered {
+        generation: u32,
+        primary_random: [u8; 32],
+        until: Timestamp,
+    },
+    /// Branches are on their way to the shadows.
+    Installing {
+        record: Box<SessionRecord>,
+        waiting: BTreeMap<NodeId, (u8, Option<(u32, Incarnation)>)>,
+        until: Timestamp,
+    },
+    /// The client has the roster.
+    Rostered {
+        record: Box<SessionRecord>,
+        shadows: Vec<NodeId>,
+        until: Timestamp,
+    },
+}
+
+impl Root {
+    pub(super) fn new(generation: u32, established: Established) -> Self {
+        Self {
+            generation,
+            profile: established.profile.code(),
+            cipher: established.cipher.code(),
+            handshake_hash: established.handshake_hash,
+            secret: established.root,
+        }
+    }
+
+    fn context(
+        &self,
+        session: SessionId,
+        branch: u8,
+        holder: NodeId,
+        key: vpnmesh_core::PublicKey,
+    ) -> Option<BranchContext> {
+        Some(BranchContext {
+            session,
+            generation: self.generation,
+            branch,
+            holder,
+            holder_key: key,
+            profile: Profile::from_code(self.profile)?,
+            cipher: Cipher::from_code(self.cipher)?,
+            handshake_hash: self.handshake_hash,
+        })
+    }
+}
+
+impl Making {
+    pub(super) const fn until(&self) -> Timestamp {
+        match self {
+            Self::Offered { until, .. }
+            | Self::Installing { until, .. }
+            | Self::Rostered { until, .. } => *until,
+        }
+    }
+}
+
+impl NodeMachine {
+    /// Whether a session has all the shadows that its tier wants, ready at the client.
+    pub(super) fn is_covered(&self, held: &Held) -> bool {
+        held.rostered && held.shadows.len() >= held.tier_asked.unwrap_or(held.record.tier).shadows()
+    }
+
+    pub(super) fn review_all(&mut self, now: Timestamp) {
+        let sessions: Vec<SessionId> = self.sessions.keys().copied().collect();
+        for session in sessions {
+            self.review_soon(session, now);
+        }
+    }
+
+    /// Looks at the set of shadows again, after what is happening now has settled.
+    pub(super) fn review_soon(&mut self, session: SessionId, now: Timestamp) {
+        let Some(held) = self.sessions.get_mut(&session) else {
+            return;
+        };
+        held.review_at = held.review_at.min(now + SOON);
+        self.touch_session(session, now);
+    }
+
+    /// Starts a generation if another set of shadows is wanted, or fresh secrets are at hand.
+    pub(super) fn review_shadows(&mut self, session: SessionId, now: Timestamp) {
+        let Some(held) = self.sessions.get(&session) else {
+            return;
+        };
+        if !held.is_primary() || held.making.is_some() || held.review_at > now {
+            return;
+        }
+        let wanted = self.wanted_shadows(held, now);
+        let same = wanted.len() == held.shadows.len()
+            && wanted.iter().all(|node| held.shadows.contains(node));
+        let shifting = held.shift.is_some() && !held.shadows.is_empty();
+        let Some(held) = self.sessions.get_mut(&session) else {
+            return;
+        };
+        held.review_at = now + REVIEW;
+        if held.root.is_some() {
+            self.hand_out(session, wanted, now);
+        } else if !same && !shifting {
+            self.offer_root(session, now);
+        }
+    }
+
+    fn wanted_shadows(&self, held: &Held, now: Timestamp) -> Vec<NodeId> {
+        let candidate = |(id, peer): (&PeerId, &super::Peer)| {
+            let PeerId::Node(node) = *id else { return None };
+            let entry = self.station.membership.node(node)?;
+            let rtt_between = peer.leg.as_ref().and_then(|leg| leg.figures().rtt);
+            let usable = matches!(entry.state, NodeState::Active | NodeState::Standby);
+            let heard = peer
+                .leg
+                .as_ref()
+                .is_some_and(|leg| leg.silent_at().is_none_or(|at| at > now));
+            Some(ShadowCandidate {
+                node,
+                region: entry.region.clone(),
+                load: Ratio::saturating(peer.load),
+                rtt_to_client: held.paths.get(&node).copied(),
+                healthy: usable && heard && rtt_between.is_some() && peer.risk < UNFIT,
+            })
+        };
+        let candidates: Vec<ShadowCandidate> = self.peers.iter().filter_map(candidate).collect();
+        let nowhere = Region(String::new());
+        let primary = Primary {
+            node: self.me,
+            region: self
+                .station
+                .membership
+                .node(self.me)
+                .map_or(&nowhere, |node| &node.region),
+            present: &held.shadows,
+        };
+        let tier = held.tier_asked.unwrap_or(held.record.tier);
+        choose_shadows(&candidates, primary, tier, &self.shadow_policy)
+    }
+
+    fn offer_root(&mut self, session: SessionId, now: Timestamp) {
+        let primary_random = self.station.random();
+        let Some(held) = self.sessions.get_mut(&session) else {
+            return;
+        };
+        let generation = held.greatest.max(held.record.generation) + 1;
+        held.greatest = generation;
+        held.making = Some(Making::Offered {
+            generation,
+            primary_random,
+            until: now + OFFER,
+        });
+        self.tell_client(
+            session,
+            &HolderMessage::RootOffer {
+                generation,
+                primary_random,
+            },
+            now,
+        );
+    }
+
+    /// The client's part of the root: only our own branch leads to it, no shadow can follow.
+    pub(super) fn handle_root_reply(
+        &mut self,
+        session: SessionId,
+        generation: u32,
+        client_random: &[u8; 32],
+        now: Timestamp,
+    ) {
+        let Some(held) = self.sessions.get_mut(&session) else {
+            return;
+        };
+        let Some(Making::Offered {
+            generation: offered,
+            primary_random,
+            ..
+        }) = &held.making
+        else {
+            return self.station.out.drop_because(DropReason::Stale);
+        };
+        if *offered != generation {
+            return self.station.out.drop_because(DropReason::Stale);
+        }
+        held.root = Some(Root {
+            generation,
+            secret: schedule::next_root(&held.branch, client_random, primary_random),
+            profile: held.record.profile,
+            cipher: held.record.cipher,
+            handshake_hash: held.record.handshake_hash,
+        });
+        held.making = None;
+        held.review_at = now;
+        self.review_shadows(session, now);
+    }
+
+    /// Derives the branches and sends them to their holders; then the root is erased.
+    fn hand_out(&mut self, session: SessionId, wanted: Vec<NodeId>, now: Timestamp) {
+        let Some(held) = self.sessions.get_mut(&session) else {
+            return;
+        };
+        let Some(root) = held.root.take() else { return };
+        let mut record = held.record.clone();
+        record.generation = root.generation;
+        record.version += 1;
+        record.profile = root.profile;
+        record.cipher = root.cipher;
+        record.handshake_hash = root.handshake_hash;
+        record.tier = held.tier_asked.unwrap_or(record.tier);
+        record.holders = std::iter::once(self.me)
+            .chain(wanted.iter().copied())
+            .collect();
+        let mut waiting = BTreeMap::new();
+        for (branch, node) in (1u8..).zip(wanted) {
+            let key = self.station.membership.node(node).map(|node| node.key);
+            let context = key.and_then(|key| root.context(session, branch, node, key));
+            let Some(context) = context else { continue };
+            let secret = schedule::branch_secret(&root.secret, &context);
+            let message = NodeMessage::Install {
+                record: Box::new(record.clone()),
+                branch,
+                secret: BranchBytes(*secret.expose()),
+            };
+            self.tell_node_peer(PeerId::Node(node), &message, now);
+            waiting.insert(node, (branch, None));
+        }
+        let own = root.context(session, 0, self.me, self.responder.public());
+        if let Some(own) = own {
+            let secret = schedule::branch_secret(&root.secret, &own);
+            self.keep_branch(record.clone(), 0, secret);
+        }
+        let Some(held) = self.sessions.get_mut(&session) else {
+            return;
+        };
+        held.making = Some(Making::Installing {
+            record: Box::new(record),
+            waiting,
+            until: now + INSTALL,
+        });
+        self.finish_install(session, now);
+    }
+
+    /// Keeps a branch of our own; its first index.
+    pub(super) fn keep_branch(
+        &mut self,
+        record: SessionRecord,
+        number: u8,
+        secret: Secret<32>,
+    ) -> Option<u32> {
+        let key = (record.session, record.generation);
+        if let Some(present) = self.branches.get(&key) {
+            return (present.number == number).then_some(present.base); // the same one, sent again
+        }
+        if self.branches.len() >= MAX_BRANCHES {
+            self.station.out.drop_because(DropReason::QueueFull);
+            return None;
+        }
+        let base = loop {
+            let base = super::base_of(self.fresh_index());
+            let free = (base..base.saturating_add(MOVE_SLOTS))
+                .all(|index| !self.channels.contains_key(&index));
+            if base != 0 && free {
+                break base;
+            }
+        };
+        self.bases.insert(base, key);
+        self.branches.insert(
+            key,
+            Branch {
+                record,
+                number,
+                secret,
+                base,
+            },
+        );
+        Some(base)
+    }
+
+    /// A shadow has its branch in memory.
+    pub(super) fn handle_installed(
+        &mut self,
+        node: NodeId,
+        (session, generation): (SessionId, u32),
+        index: u32,
+        (counter, random): (u64, [u8; 16]),
+        now: Timestamp,
+    ) {
+        let Some(held) = self.sessions.get_mut(&session) else {
+            return;
+        };
+        if let Some(Making::Installing {
+            record, waiting, ..
+        }) = &mut held.making
+            && record.generation == generation
+            && let Some((_, installed)) = waiting.get_mut(&node)
+        {
+            *installed = Some((index, Incarnation { counter, random }));
+            self.finish_install(session, now);
+        }
+    }
+
+    /// Sends the roster once all shadows acknowledged, or those that did in time.
+    fn finish_install(&mut self, session: SessionId, now: Timestamp) {
+        let Some(held) = self.sessions.get_mut(&session) else {
+            return;
+        };
+        let Some(Making::Installing {
+            record,
+            waiting,
+            until,
+        }) = &held.making
+        else {
+            return;
+        };
+        if *until > now && waiting.values().any(|(_, installed)| installed.is_none()) {
+            return;
+        }
+        let ready = waiting
+            .iter()
+            .filter_map(|(node, (branch, installed))| Some((*branch, *node, (*installed)?)));
+        let mut ready: Vec<_> = ready.collect();
+        ready.sort_unstable_by_key(|(branch, ..)| *branch);
+        let mut record = record.clone();
+        let own = self
+            .branches
+            .get(&(session, record.generation))
+            .map(|branch| branch.base);
+        let Some(own) = own else {
+            held.making = None;
+            return;
+        };
+        let mine = (0, self.me, (own, self.station.config.incarnation));
+        let entries: Vec<RosterEntry> = std::iter::once(mine)
+            .chain(ready.iter().copied())
+            .filter_map(|(branch, node, (index, incarnation))| {
+                let entry = self.station.membership.node(node)?;
+                Some(RosterEntry {
+                    branch,
+                    node,
+                    key: entry.key,
+                    address: *entry.addresses.first()?,
+                    incarnation: (incarnation.counter, incarnation.random),
+                    index,
+                })
+            })
+            .collect();
+        let shadows: Vec<NodeId> = ready.iter().map(|(_, node, _)| *node).collect();
+        record.holders = std::iter::once(self.me)
+            .chain(shadows.iter().copied())
+            .collect();
+        let generation = record.generation;
+        held.making = Some(Making::Rostered {
+            record,
+            shadows,
+            until: now + ROSTER,
+        });
+        self.tell_client(
+            session,
+            &HolderMessage::Roster {
+                generation,
+                entries,
+            },
+            now,
+        );
+    }
+
+    /// The client has the roster: of the present generation it is in force at once.
+    pub(super) fn handle_roster_ack(
+        &mut self,
+        session: SessionId,
+        generation: u32,
+        now: Timestamp,
+    ) {
+        let current = self
+            .sessions
+            .get(&session)
+            .map(|held| held.record.generation);
+        if current == Some(generation) {
+            self.start_generation(session, generation, now);
+        }
+    }
+
+    /// The client activated the generation: what belongs to older ones is erased.
+    pub(super) fn start_generation(&mut self, session: SessionId, generation: u32, now: Timestamp) {
+        let Some(held) = self.sessions.get_mut(&session) else {
+            return;
+        };
+        let made = held.making.take_if(|making| match making {
+            Making::Rostered { record, .. } => record.generation == generation,
+            Making::Offered { .. } | Making::Installing { .. } => false,
+        });
+        let Some(Making::Rostered {
+            record, shadows, ..
+        }) = made
+        else {
+            return;
+        };
+        let Some(branch) = self.branches.get(&(session, generation)) else {
+            return;
+        };
+        let before = std::mem::replace(&mut held.shadows, shadows.clone());
+        let (number, address) = (held.record.number, held.record.client_address);
+        held.branch = branch.secret.duplicate();
+        held.record = *record;
+        held.record.number = number;
+        held.record.client_address = address;
+        held.record.version += 1;
+        held.greatest = held.greatest.max(generation);
+        held.rostered = true;
+        let update = NodeMessage::Update(vec![held.record.clone()]);
+        for node in before.into_iter().filter(|node| !shadows.contains(node)) {
+            self.tell_node_peer(PeerId::Node(node), &update, now);
+        }
+        self.forget_branches(session, generation);
+        self.dirty.insert(session);
+        self.emit(NodeEvent::ShadowsReady {
+            session,
+            generation,
+            shadows,
+        });
+        self.shift_if_wanted(session, now);
+    }
+
+    /// What was asked of the client or of the shadows took too long.
+    pub(super) fn tend_making(&mut self, session: SessionId, now: Timestamp) {
+        let Some(held) = self.sessions.get_mut(&session) else {
+            return;
+        };
+        let Some(making) = held.making.as_ref().filter(|making| making.until() <= now) else {
+            return;
+        };
+        if matches!(making, Making::Installing { .. }) {
+            return self.finish_install(session, now);
+        }
+        held.making = None;
+        held.review_at = now + SOON;
+    }
+}
+
+/// Several changes in one moment make one generation.
+const SOON: Duration = Duration::from_millis(200);
+/// The set is looked at anyway this often: loads and latencies change without an event.
+const REVIEW: Duration = Duration::from_secs(5);
+/// A client that took over after a crash brings fresh secrets; a generation from the old ones is
+/// made only if it does not.
+pub(super) const AFTER_CRASH: Duration = Duration::from_secs(3);
+const OFFER: Duration = Duration::from_secs(2);
+const INSTALL: Duration = Duration::from_millis(400);
+const ROSTER: Duration = Duration::from_secs(3);
+/// A node that will probably fail soon is no shadow.
+const UNFIT: f64 = 0.5;

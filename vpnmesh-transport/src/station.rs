@@ -1,0 +1,443 @@
+//! What clients, nodes and sites have in common: identity, handshake attempts, membership, exits.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Debug;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use vpnmesh_core::{Membership, PublicKey, Secret, SessionId, SiteId, Timestamp, Version};
+
+use crate::channel::{Channel, ChannelId, End};
+use crate::handshake::{Attempt, Cookie, Initiator, Progress};
+use crate::outbox::Outbox;
+use crate::schedule::{self, BranchContext, MoveContext};
+use crate::{
+    Ciphers, CryptoSuite, DropReason, Entropy, Established, Identity, Incarnation, Profile, message,
+};
+use vpnmesh_core::NodeId;
+
+/// Checks the signature of a membership under the pinned root key of the mesh.
+pub trait Verifier: Debug + Send {
+    /// The membership within `signed`; `None` if anything about it is wrong.
+    fn verify(&self, signed: &[u8]) -> Option<Membership>;
+}
+
+const _: Option<&dyn Verifier> = None; // must stay object safe
+
+/// What every machine of a mesh is started with.
+#[derive(Debug)]
+pub struct StationConfig {
+    /// The provider of cryptography.
+    pub suite: CryptoSuite,
+    /// Who we are.
+    pub identity: Identity,
+    /// Our life; its counter was durably advanced before.
+    pub incarnation: Incarnation,
+    /// Where random bytes come from.
+    pub entropy: Box<dyn Entropy>,
+    /// The profile that our handshakes ask for, and the weakest that is served.
+    pub profile: Profile,
+    /// The packet ciphers that we are willing to use.
+    pub ciphers: Ciphers,
+    /// A secret that all members share; `None` if there is none.
+    pub site_secret: Option<Secret<32>>,
+    /// The newest signed membership on disk.
+    pub membership: Vec<u8>,
+    /// Checks it and what comes later.
+    pub verifier: Box<dyn Verifier>,
+}
+
+/// Why a handshake is made: the initiator's options.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Hello {
+    /// A leg between two nodes, or a site and a node.
+    Link,
+    /// A generation of a client's session, with the responder as its primary.
+    Session {
+        /// The session.
+        session: SessionId,
+        /// The generation that begins.
+        generation: u32,
+        /// The move that begins with it.
+        number: u32,
+        /// Only fresh secrets are wanted: the roster that follows starts the generation.
+        refresh: bool,
+    },
+    /// A receipt key between client and site.
+    Receipts,
+}
+
+/// How an attempt reaches its responder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route {
+    /// By datagrams.
+    Direct(SocketAddr),
+    /// Through the holder, to a site.
+    Relay(SiteId),
+}
+
+/// The end of an attempt.
+#[derive(Debug)]
+pub struct Ended {
+    /// Why it was made.
+    pub hello: Hello,
+    /// How it reached its responder.
+    pub route: Route,
+    /// With whom.
+    pub peer: PublicKey,
+    /// The session, if there is one now.
+    pub established: Option<Box<Established>>,
+}
+
+/// The common part of all machines.
+#[derive(Debug)]
+pub struct Station {
+    pub(crate) config: StationConfig,
+    pub(crate) out: Outbox,
+    pub(crate) membership: Membership,
+    attempts: BTreeMap<u32, Pending>,
+    attempt_counter: u32,
+    cookies: BTreeMap<PublicKey, Cookie>,
+    relayed: VecDeque<(SiteId, Vec<u8>)>,
+    lateness: Lateness,
+}
+
+/// How much later than asked the driver came.
+#[derive(Debug, Default)]
+struct Lateness {
+    worst: Duration,
+}
+
+#[derive(Debug)]
+struct Pending {
+    initiator: Initiator,
+    route: Route,
+    hello: Hello,
+}
+
+impl Station {
+    /// Checks the configuration's membership.
+    ///
+    /// # Errors
+    /// [`crate::Error::Membership`] if its signature or its content is wrong.
+    pub fn new(config: StationConfig) -> Result<Self, crate::Error> {
+        let membership = config
+            .verifier
+            .verify(&config.membership)
+            .ok_or(crate::Error::Membership)?;
+        Ok(Self {
+            config,
+            out: Outbox::default(),
+            membership,
+            attempts: BTreeMap::new(),
+            attempt_counter: 0,
+            cookies: BTreeMap::new(),
+            relayed: VecDeque::new(),
+            lateness: Lateness::default(),
+        })
+    }
+
+    /// Random bytes.
+    pub fn random<const N: usize>(&mut self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.config.entropy.fill(&mut bytes);
+        bytes
+    }
+
+    /// A random duration below `span`.
+    pub fn jitter(&mut self, span: Duration) -> Duration {
+        let random = u32::from_le_bytes(self.random());
+        span.mul_f64(f64::from(random) / f64::from(u32::MAX))
+    }
+
+    /// An index that is neither zero nor taken.
+    pub fn fresh_index(&mut self, taken: impl Fn(u32) -> bool) -> u32 {
+        loop {
+            let index = u32::from_le_bytes(self.random());
+            if index != 0 && !taken(index) && !self.attempts.contains_key(&index) {
+                return index;
+            }
+        }
+    }
+
+    /// Starts a handshake.
+    ///
+    /// # Errors
+    /// [`DropReason::WeakKey`] if the peer's key is unusable, [`DropReason::QueueFull`] at
+    /// [`MAX_ATTEMPTS`] attempts.
+    pub fn dial(
+        &mut self,
+        peer: PublicKey,
+        route: Route,
+        hello: Hello,
+        taken: impl Fn(u32) -> bool,
+        retry: Duration,
+        now: Timestamp,
+    ) -> Result<(), DropReason> {
+        if self.attempts.len() >= MAX_ATTEMPTS {
+            return Err(DropReason::QueueFull);
+        }
+        self.attempt_counter += 1;
+        let local_index = self.fresh_index(taken);
+        let config = &mut self.config;
+        let attempt = Attempt {
+            suite: config.suite,
+            identity: &config.identity,
+            peer,
+            site_secret: config.site_secret.as_ref(),
+            profile: config.profile,
+            ciphers: config.ciphers,
+            incarnation: config.incarnation,
+            counter: self.attempt_counter,
+            local_index,
+            payload: &message::encode(&hello),
+            cookie: self.cookies.remove(&peer),
+            retry,
+        };
+        let initiator =
+            Initiator::new(attempt, &mut *config.entropy, now).map_err(|_| DropReason::WeakKey)?;
+        let pending = Pending {
+            initiator,
+            route,
+            hello,
+        };
+        self.attempts.insert(local_index, pending);
+        self.flush_attempt(local_index);
+        Ok(())
+    }
+
+    /// Whether an attempt for this purpose is under way.
+    pub fn is_dialing(&self, peer: &PublicKey, wanted: impl Fn(&Hello) -> bool) -> bool {
+        self.attempts
+            .values()
+            .any(|pending| pending.initiator.peer() == *peer && wanted(&pending.hello))
+    }
+
+    /// Gives all attempts for this purpose up.
+    pub fn hang_up(&mut self, wanted: impl Fn(&Hello) -> bool) {
+        self.attempts.retain(|_, pending| !wanted(&pending.hello));
+    }
+
+    /// A handshake datagram for the attempt `receiver` arrived.
+    pub fn handle_reply(
+        &mut self,
+        receiver: u32,
+        datagram: &[u8],
+        now: Timestamp,
+    ) -> Option<Ended> {
+        let Some(pending) = self.attempts.get_mut(&receiver) else {
+            self.out.drop_because(DropReason::UnknownIndex);
+            return None;
+        };
+        let progress = pending.initiator.handle_datagram(datagram, now);
+        let progress = self.out.count(progress)?;
+        let established = match progress {
+            Progress::Waiting => {
+                self.flush_attempt(receiver);
+                return None;
+            }
+            Progress::Established(established) => Some(established),
+            Progress::Refused(_) => {
+                self.out.drop_because(DropReason::Refused);
+                None
+            }
+        };
+        self.end(receiver, established)
+    }
+
+    /// Repeats and ends attempts; those that ended without an answer come out.
+    pub fn handle_timeout(&mut self, now: Timestamp) -> Vec<Ended> {
+        let due = self
+            .attempts
+            .iter()
+            .filter(|(_, pending)| pending.initiator.poll_timeout() <= now);
+        let due: Vec<u32> = due.map(|(index, _)| *index).collect();
+        let mut ended = Vec::new();
+        for index in due {
+            let Some(pending) = self.attempts.get_mut(&index) else {
+                continue;
+            };
+            pending.initiator.handle_timeout(now);
+            if pending.initiator.is_expired(now) {
+                ended.extend(self.end(index, None));
+            } else {
+                self.flush_attempt(index);
+            }
+        }
+        ended
+    }
+
+    /// Bytes of an attempt that a holder shall relay to a site.
+    pub fn poll_relayed(&mut self) -> Option<(SiteId, Vec<u8>)> {
+        self.relayed.pop_front()
+    }
+
+    /// When an attempt has something to do.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Timestamp {
+        let times = self
+            .attempts
+            .values()
+            .map(|pending| pending.initiator.poll_timeout());
+        times.min().unwrap_or(Timestamp::MAX)
+    }
+
+    /// Takes a membership over if it is genuine and newer; whether it was.
+    pub fn adopt(&mut self, signed: &[u8]) -> bool {
+        let Some(membership) = self.config.verifier.verify(signed) else {
+            self.out.drop_because(DropReason::Forged);
+            return false;
+        };
+        if membership.version <= self.membership.version {
+            return false;
+        }
+        self.membership = membership;
+        self.config.membership = signed.to_vec();
+        true
+    }
+
+    /// The version in force.
+    #[must_use]
+    pub const fn version(&self) -> Version {
+        self.membership.version
+    }
+
+    /// Notes that a timer asked for at `promised` came `now`; how late that was, if it matters.
+    pub fn note_wake(&mut self, promised: Timestamp, now: Timestamp) -> Option<Duration> {
+        if promised == Timestamp::MAX || promised == Timestamp::ZERO {
+            return None;
+        }
+        let late = now.since(promised);
+        self.lateness.worst = self.lateness.worst.max(late);
+        (late >= LATE).then_some(late.min(MAX_LATE))
+    }
+
+    /// The worst lateness since the last call.
+    pub fn take_lateness(&mut self) -> Duration {
+        std::mem::take(&mut self.lateness.worst)
+    }
+
+    fn end(&mut self, index: u32, established: Option<Box<Established>>) -> Option<Ended> {
+        let pending = self.attempts.remove(&index)?;
+        let peer = pending.initiator.peer();
+        if let Some(cookie) = pending.initiator.cookie()
+            && self.cookies.len() < MAX_COOKIES
+        {
+            self.cookies.insert(peer, cookie);
+        }
+        Some(Ended {
+            hello: pending.hello,
+            route: pending.route,
+            peer,
+            established,
+        })
+    }
+
+    fn flush_attempt(&mut self, index: u32) {
+        let Some(pending) = self.attempts.get_mut(&index) else {
+            return;
+        };
+        while let Some(datagram) = pending.initiator.poll_transmit() {
+            match pending.route {
+                Route::Direct(to) => self.out.send(to, datagram),
+                Route::Relay(site) if self.relayed.len() < MAX_RELAYED => {
+                    self.relayed.push_back((site, datagram))
+                }
+                Route::Relay(_) => self.out.drop_because(DropReason::QueueFull),
+            }
+        }
+    }
+}
+
+/// The first branch of the generation that a handshake begins, and the channel of its first move.
+#[derive(Debug)]
+pub struct FirstBranch {
+    /// The branch secret of the responder.
+    pub secret: Secret<32>,
+    /// The keys of the move.
+    pub channel: Channel,
+    /// What the branch was derived for.
+    pub context: BranchContext,
+}
+
+impl FirstBranch {
+    /// Derives it from a finished handshake. `holder` is the responder.
+    #[must_use]
+    pub fn derive(
+        suite: &CryptoSuite,
+        established: &Established,
+        (session, generation, number): (SessionId, u32, u32),
+        holder: (NodeId, PublicKey, Incarnation),
+        now: Timestamp,
+    ) -> Self {
+        let (node, key, incarnation) = holder;
+        let context = BranchContext {
+            session,
+            generation,
+            branch: 0,
+            holder: node,
+            holder_key: key,
+            profile: established.profile,
+            cipher: established.cipher,
+            handshake_hash: established.handshake_hash,
+        };
+        let secret = schedule::branch_secret(&established.root, &context);
+        let of_move = MoveContext {
+            session,
+            generation,
+            branch: 0,
+            number,
+            nonce: schedule::first_nonce(&established.root),
+            holder: incarnation,
+        };
+        let keys = schedule::move_keys(&secret, &of_move);
+        let end = if established.initiator {
+            End::Client
+        } else {
+            End::Holder
+        };
+        let id = ChannelId {
+            session,
+            generation,
+            number,
+            branch: 0,
+        };
+        let indices = (established.local_index, established.remote_index);
+        let mut channel = Channel::new(suite, established.cipher, end, id, &keys, indices, now);
+        channel.confirmed = established.initiator; // the responder waits for the first packet
+        Self {
+            secret,
+            channel,
+            context,
+        }
+    }
+}
+
+/// A link has one session, generation and move for each handshake: the hash tells them apart.
+#[must_use]
+pub fn link_channel(
+    suite: &CryptoSuite,
+    established: &Established,
+    own: &Station,
+    now: Timestamp,
+) -> Channel {
+    let mut session = [0; 16];
+    session.copy_from_slice(&established.handshake_hash[..16]);
+    let (key, incarnation) = if established.initiator {
+        (established.peer, established.peer_incarnation)
+    } else {
+        (own.config.identity.public(), own.config.incarnation)
+    };
+    let holder = (NodeId(0), key, incarnation);
+    FirstBranch::derive(suite, established, (SessionId(session), 0, 0), holder, now).channel
+}
+
+/// More handshakes at once than a node of a large mesh starts.
+const MAX_ATTEMPTS: usize = 1024;
+const MAX_COOKIES: usize = 1024;
+const MAX_RELAYED: usize = 256;
+/// A timer later than this was not scheduled in time.
+const LATE: Duration = Duration::from_millis(3);
+/// A machine that slept (a laptop's lid) is not "late" for hours.
+const MAX_LATE: Duration = Duration::from_secs(1);
