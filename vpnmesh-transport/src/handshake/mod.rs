@@ -21,6 +21,7 @@ mod chunk;
 mod identity;
 mod initiator;
 mod mac;
+mod meter;
 mod noise;
 #[cfg(test)]
 mod noise_vectors;

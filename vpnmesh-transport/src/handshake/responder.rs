@@ -7,6 +7,7 @@ use vpnmesh_core::{PublicKey, Secret, Timestamp};
 use super::chunk::Chunks;
 use super::identity::{Established, Identity, Incarnation, Refusal};
 use super::mac::{self, CookieJar, MacKey};
+use super::meter::LoadMeter;
 use super::noise::{Mixed, Noise};
 use super::ring::OvertakingRing;
 use super::slot::{Freshness, FreshnessTable, Recent, Slot, SlotTable};
@@ -34,10 +35,10 @@ pub struct ResponderConfig {
     pub ciphers: Ciphers,
 }
 
-/// Whether handshakes come faster than they can be served. The caller measures.
+/// What the caller knows about its load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Load {
-    /// Everything is served at once.
+    /// Nothing special: the responder measures for itself how many handshakes it opens.
     #[default]
     Normal,
     /// Every datagram must show a cookie first; chunks that overtook their A are dropped.
@@ -110,6 +111,7 @@ pub struct Responder {
     freshness: FreshnessTable,
     recent: Recent,
     ring: OvertakingRing,
+    meter: LoadMeter,
 }
 
 /// A datagram with all that its handling needs.
@@ -134,6 +136,7 @@ impl Responder {
             freshness: FreshnessTable::default(),
             recent: Recent::default(),
             ring: OvertakingRing::default(),
+            meter: LoadMeter::new(),
             config,
         }
     }
@@ -159,10 +162,11 @@ impl Responder {
         entropy: &mut dyn Entropy,
         now: Timestamp,
     ) -> Outcome {
+        let heavy = self.meter.is_heavy(now);
         let arrival = Arrival {
             from,
             datagram,
-            load,
+            load: if heavy { Load::Heavy } else { load },
             authority,
             entropy,
             now,
@@ -200,6 +204,7 @@ impl Responder {
         if self.recent.contains(&mac1) {
             return Err(self.seen_again(&arrival, hello.sender, &mac1));
         }
+        self.meter.count(arrival.now);
         let Opened {
             mut noise,
             peer,

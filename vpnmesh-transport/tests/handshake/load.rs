@@ -6,7 +6,7 @@ use vpnmesh_transport::DropReason;
 use vpnmesh_transport::handshake::{Load, Progress};
 use vpnmesh_transport::suite::Profile;
 
-use crate::rig::{Rig, assert_agree, drain, finish, suite_pairs};
+use crate::rig::{Rig, assert_agree, drain, finish, repair_mac1, suite_pairs};
 
 #[test]
 fn under_load_a_cookie_goes_first_and_then_the_handshake() {
@@ -119,5 +119,26 @@ fn junk_costs_no_state() {
         );
     }
     rig.load = Load::Normal;
+    rig.handshake(Profile::Standard);
+}
+
+#[test]
+fn a_flood_of_forged_hellos_turns_cookies_on_and_quiet_turns_them_off() {
+    let mut rig = Rig::new();
+    let mut forged = drain(&mut rig.start(Profile::Standard)).remove(0);
+    let mut cookies = 0;
+    for number in 0..1500_u32 {
+        forged[100..104].copy_from_slice(&number.to_le_bytes());
+        repair_mac1(&mut forged, &rig.server.clone());
+        let outcome = rig.deliver(&forged);
+        cookies += usize::from(outcome.dropped == Some(DropReason::CookieRequired));
+    }
+    assert_eq!(cookies, 499);
+    let mut initiator = rig.start(Profile::Standard);
+    let (replies, _) = rig.deliver_all(&drain(&mut initiator));
+    assert!(finish(&mut initiator, &replies, rig.now).is_none());
+    let (replies, session) = rig.deliver_all(&drain(&mut initiator));
+    assert!(session.is_some() && finish(&mut initiator, &replies, rig.now).is_some());
+    rig.now += Duration::from_secs(1);
     rig.handshake(Profile::Standard);
 }
