@@ -19,6 +19,7 @@ struct Path {
     usual_rtt: f64,   // s, slow
     lost: f64,        // packets, fading
     packets: f64,     // packets, fading
+    silence: u32,     // packets lost in a row
 }
 
 impl Paths {
@@ -42,7 +43,14 @@ impl Paths {
 
     /// The middle of all paths' losses over the last seconds.
     pub(super) fn loss(&self, now: Timestamp) -> Option<f64> {
-        middle(self.fresh(now).filter_map(Path::loss).collect())
+        middle(self.voices(now).filter_map(Path::loss).collect())
+    }
+
+    /// The paths that count. A silent path accuses its other end, unless all are silent.
+    fn voices(&self, now: Timestamp) -> impl Iterator<Item = &Path> {
+        let all_silent = self.fresh(now).all(Path::is_silent);
+        self.fresh(now)
+            .filter(move |path| all_silent || !path.is_silent())
     }
 
     fn fresh(&self, now: Timestamp) -> impl Iterator<Item = &Path> {
@@ -70,6 +78,7 @@ impl Path {
             usual_rtt: 0.0,
             lost: 0.0,
             packets: 0.0,
+            silence: 0,
         }
     }
 
@@ -81,6 +90,11 @@ impl Path {
         let lost = sample.loss.map_or(0.0, Ratio::get) * packets;
         self.lost = self.lost * kept + lost;
         self.packets = self.packets * kept + sample.loss.map_or(0.0, |_| packets);
+        self.silence = match sample.loss {
+            Some(loss) if loss < Ratio::ONE => 0,
+            Some(_) => self.silence.saturating_add(sample.packets.max(1)),
+            None => self.silence,
+        };
         let Some(rtt) = sample.rtt.map(|rtt| rtt.as_secs_f64()) else {
             return;
         };
@@ -93,6 +107,10 @@ impl Path {
         let above = (rtt - self.usual_rtt).clamp(-SURPRISE, SURPRISE);
         self.usual_rtt += gain * above;
         self.rtt = Some(rtt);
+    }
+
+    const fn is_silent(&self) -> bool {
+        self.silence >= SILENT
     }
 
     fn loss(&self) -> Option<f64> {
@@ -113,6 +131,7 @@ fn middle(mut values: Vec<f64>) -> Option<f64> {
 /// What all paths of a node may take; a tree's nodes are half empty at worst.
 pub(super) const MAX_BYTES: usize = NodeSample::MAX_PATHS * 2 * (size_of::<Path>() + 16);
 
+const SILENT: u32 = 5; // packets in a row; at 10 % loss that is one in 100,000
 const LOSS_SPAN: f64 = 1.0; // s; shorter sees single packets, longer comes late
 const DOUBT: f64 = 10.0; // packets believed to have arrived before any was counted
 const USUAL: f64 = 60.0; // s
@@ -155,6 +174,19 @@ mod tests {
             now,
         );
         assert_eq!(paths.loss(now), Some(0.0));
+    }
+
+    #[test]
+    fn silent_peers_are_not_the_node_until_all_are_silent() {
+        let mut paths = Paths::default();
+        let now = Timestamp::ZERO;
+        paths.handle_samples(
+            &[sample(1, 10, 1.0), sample(2, 10, 1.0), sample(3, 10, 0.0)],
+            now,
+        );
+        assert_eq!(paths.loss(now), Some(0.0));
+        paths.handle_samples(&[sample(3, 10, 1.0)], now);
+        assert!(paths.loss(now).unwrap() > 0.4);
     }
 
     #[test]

@@ -115,6 +115,37 @@ fn grave_lasting_loss_alone_is_an_alarm() {
 }
 
 #[test]
+fn the_death_of_most_peers_is_not_ones_own() {
+    let mut predictor = TrendPredictor::new();
+    let mut now = Timestamp::ZERO;
+    for round in 0..200 {
+        now += Duration::from_millis(200);
+        let mut all = sample(0.9, 20.0, 0.0);
+        for peer in 3..6 {
+            let dying = if round == 100 { 0.5 } else { 1.0 };
+            let loss = if round < 100 { 0.0 } else { dying };
+            all.paths.extend(
+                sample(0.9, 20.0, loss)
+                    .paths
+                    .first()
+                    .map(|path| PathSample {
+                        peer: NodeId(peer),
+                        ..*path
+                    }),
+            );
+        }
+        all.paths.remove(0);
+        predictor.observe(NODE, &all, now);
+        if let Some(forecast) = predictor.forecast(NODE, HORIZON, now) {
+            assert!(
+                forecast.probability.get() < THRESHOLD,
+                "round {round}: {forecast:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn evidence_and_lead_time_point_at_the_ramp() {
     let ramp = |at: i32| {
         let height = f64::from((at - 100).max(0)) / 35.0;
