@@ -380,7 +380,7 @@ impl Responder {
         sender: u32,
         arrival: Arrival<'_>,
     ) -> Result<Outcome, DropReason> {
-        let mut outcome = Outcome::default();
+        let mut dropped = None;
         for datagram in self.ring.take(arrival.from, sender, arrival.now) {
             let arrival = Arrival {
                 datagram: &datagram,
@@ -389,12 +389,16 @@ impl Responder {
                 ..arrival
             };
             match self.handle_chunk(arrival) {
-                Ok(next) if !next.is_empty() => outcome = next,
+                // answered: chunks that are there twice must not cost the one repetition
+                Ok(outcome) if !outcome.is_empty() => return Ok(outcome),
                 Ok(_) => {}
-                Err(reason) => outcome.dropped = Some(reason),
+                Err(reason) => dropped = Some(reason),
             }
         }
-        Ok(outcome)
+        Ok(Outcome {
+            dropped,
+            ..Outcome::default()
+        })
     }
 }
 

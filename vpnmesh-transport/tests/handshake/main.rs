@@ -4,6 +4,7 @@
 
 mod agreement;
 mod load;
+mod network;
 mod order;
 mod refusal;
 mod rig;
