@@ -59,3 +59,42 @@ impl NodeHealth for PushedHealth {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{NodeId, Ratio};
+
+    fn path(peer: u64) -> PathSample {
+        PathSample {
+            peer: NodeId(peer),
+            rtt: None,
+            jitter: None,
+            loss: Ratio::new(0.5),
+            packets: 2,
+        }
+    }
+
+    #[test]
+    fn the_host_stays_as_pushed_and_paths_are_sampled_once() {
+        let mut health = PushedHealth::new();
+        health.push_host(NodeSample {
+            cpu: Ratio::new(0.5),
+            paths: vec![path(1), path(1)],
+            ..NodeSample::default()
+        });
+        assert_eq!(health.sample(Timestamp(0)).paths, [path(1)]);
+        let second = health.sample(Timestamp(1));
+        assert_eq!((second.cpu, second.paths.len()), (Ratio::new(0.5), 0));
+    }
+
+    #[test]
+    fn paths_are_bounded() {
+        let mut health = PushedHealth::new();
+        (0..1000).for_each(|peer| health.push_path(path(peer)));
+        assert_eq!(
+            health.sample(Timestamp(0)).paths.len(),
+            NodeSample::MAX_PATHS
+        );
+    }
+}

@@ -215,3 +215,59 @@ impl fmt::Display for OutcomeKind {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn remove(node: u64) -> Decision {
+        Decision::Acted(ActionKind::RemoveNode { node: NodeId(node) })
+    }
+
+    #[test]
+    fn the_oldest_decision_makes_room_and_numbers_go_on() {
+        let mut journal = Journal::new(2);
+        for node in 0..3 {
+            journal.handle_decision(
+                Some(NodeId(node)),
+                remove(node),
+                Cause::Operator,
+                Timestamp(node),
+            );
+        }
+        let numbers: Vec<u64> = journal.entries().map(|entry| entry.number).collect();
+        assert_eq!(numbers, [1, 2]);
+    }
+
+    #[test]
+    fn an_outcome_belongs_to_the_last_decision_about_its_node() {
+        let mut journal = Journal::default();
+        for node in [1, 1, 2] {
+            journal.handle_decision(
+                Some(NodeId(node)),
+                remove(node),
+                Cause::Operator,
+                Timestamp(0),
+            );
+        }
+        for _ in 0..20 {
+            journal.handle_outcome(NodeId(1), OutcomeKind::Drained, Timestamp(1));
+        }
+        journal.handle_outcome(NodeId(9), OutcomeKind::Drained, Timestamp(1));
+        let outcomes: Vec<usize> = journal
+            .entries()
+            .map(|entry| entry.outcomes.len())
+            .collect();
+        assert_eq!(outcomes, [0, Explanation::MAX_OUTCOMES, 0]);
+    }
+
+    #[test]
+    fn an_explanation_reads_as_a_sentence() {
+        let mut journal = Journal::default();
+        journal.handle_decision(Some(NodeId(1)), remove(1), Cause::Operator, Timestamp(0));
+        journal.handle_outcome(NodeId(1), OutcomeKind::Drained, Timestamp(5_000_000));
+        let text = journal.entries().next().unwrap().to_string();
+        let expected = "0.000000s remove n-1 [n-1] because: the operator asked for it; 0.005000s the node was empty";
+        assert_eq!(text, expected);
+    }
+}

@@ -139,3 +139,73 @@ impl KeyPolicy for AgeAndVolume {
 fn nanos(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn used(secs: u64, volume: u64, packets: u64) -> KeyUsage {
+        KeyUsage {
+            age: Duration::from_secs(secs),
+            volume: ByteCount(volume),
+            packets,
+        }
+    }
+
+    #[test]
+    fn a_young_key_stays_until_its_age_calls() {
+        let policy = AgeAndVolume::default();
+        let recheck = Duration::from_secs(110);
+        let decision = policy.decide(&used(10, 0, 0), ThreatLevel::Normal);
+        assert_eq!(decision, KeyDecision::Keep { recheck });
+    }
+
+    #[test]
+    fn threat_shortens_the_life_of_keys() {
+        let policy = AgeAndVolume::default();
+        let cause = RotationCause::Age;
+        let decision = policy.decide(&used(70, 0, 0), ThreatLevel::Elevated);
+        assert_eq!(decision, KeyDecision::Rotate { cause });
+        let decision = policy.decide(&used(70, 0, 0), ThreatLevel::High);
+        assert_eq!(decision, KeyDecision::Stop { cause });
+    }
+
+    #[test]
+    fn nothing_wraps_at_the_greatest_usage() {
+        let policy = AgeAndVolume {
+            max_packets: u64::MAX,
+            ..AgeAndVolume::default()
+        };
+        let decision = policy.decide(
+            &used(u64::MAX / 2, u64::MAX, u64::MAX),
+            ThreatLevel::Critical,
+        );
+        assert!(matches!(decision, KeyDecision::Stop { .. }));
+    }
+
+    fn gravity(decision: KeyDecision) -> u8 {
+        match decision {
+            KeyDecision::Keep { .. } => 0,
+            KeyDecision::Rotate { .. } => 1,
+            KeyDecision::Stop { .. } => 2,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn more_usage_and_more_threat_never_relax(
+            secs in 0_u64..500, volume in 0_u64..1 << 38, packets in 0_u64..1 << 34,
+            more in 0_u64..1000, level in 0_usize..3,
+        ) {
+            use ThreatLevel::{Critical, Elevated, High, Normal};
+            let levels = [Normal, Elevated, High, Critical];
+            let policy = AgeAndVolume::default();
+            let now = gravity(policy.decide(&used(secs, volume, packets), levels[level]));
+            let worse = used(secs + more, volume + (more << 28), packets + (more << 24));
+            prop_assert!(gravity(policy.decide(&worse, levels[level])) >= now);
+            prop_assert!(gravity(policy.decide(&used(secs, volume, packets), levels[level + 1])) >= now);
+        }
+    }
+}

@@ -241,3 +241,51 @@ fn ratio(value: Ratio) -> String {
 fn span(value: Duration) -> String {
     format!("{value:?}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_make_sense() {
+        assert_eq!(EnginePolicy::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn steps_faster_than_they_can_be_measured_are_refused() {
+        let policy = FailoverPolicy {
+            step_interval: Duration::from_millis(99),
+            ..FailoverPolicy::default()
+        };
+        let refused = policy.check().unwrap_err().to_string();
+        assert_eq!(
+            refused,
+            "step_interval is 99ms, which is not at least 100 ms"
+        );
+    }
+
+    #[test]
+    fn a_region_has_its_own_policy_or_the_meshs() {
+        let own = FailoverPolicy {
+            threshold: Ratio::ONE,
+            ..FailoverPolicy::default()
+        };
+        let eu = Region("eu".into());
+        let policy = EnginePolicy {
+            regions: BTreeMap::from([(eu.clone(), own)]),
+            ..EnginePolicy::default()
+        };
+        assert_eq!(policy.failover_in(&eu), own);
+        assert_eq!(
+            policy.failover_in(&Region("us".into())),
+            FailoverPolicy::default()
+        );
+    }
+
+    #[test]
+    fn one_witness_is_refused() {
+        let mut policy = EnginePolicy::default();
+        policy.witness.needed = 1;
+        assert!(policy.check().is_err());
+    }
+}

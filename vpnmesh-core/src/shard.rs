@@ -70,3 +70,57 @@ const fn mix(value: u64) -> u64 {
     let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     value ^ (value >> 31)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn shards(capacity: &[u64]) -> Vec<(ShardId, Bandwidth)> {
+        let named = capacity.iter().zip(1_u64..);
+        named
+            .map(|(rate, id)| (ShardId(id), Bandwidth(*rate)))
+            .collect()
+    }
+
+    #[test]
+    fn without_any_capacity_there_is_no_shard() {
+        let allocator = RendezvousAllocator::new(1);
+        assert_eq!(
+            allocator.allocate(&[1, 2], &shards(&[0, 0])),
+            Err(Error::NoShard)
+        );
+        assert_eq!(allocator.allocate(&[1], &[]), Err(Error::NoShard));
+    }
+
+    #[test]
+    fn flows_spread_by_capacity() {
+        let flows: Vec<u64> = (0..30_000).collect();
+        let chosen = RendezvousAllocator::new(7)
+            .allocate(&flows, &shards(&[10, 20, 0]))
+            .unwrap();
+        let second = chosen.iter().filter(|shard| **shard == ShardId(2)).count();
+        assert!((19_500..20_500).contains(&second), "{second} of 30000");
+    }
+
+    proptest! {
+        #[test]
+        fn losing_a_shard_moves_only_its_own_flows(
+            seed in any::<u64>(),
+            flows in proptest::collection::vec(any::<u64>(), 1..100),
+            capacity in proptest::collection::vec(1_u64..1000, 2..8),
+            lost in 0_usize..8,
+        ) {
+            let allocator = RendezvousAllocator::new(seed);
+            let mut all = shards(&capacity);
+            let before = allocator.allocate(&flows, &all).unwrap();
+            let lost = all.remove(lost % all.len()).0;
+            all.reverse();
+            let after = allocator.allocate(&flows, &all).unwrap();
+            for (old, new) in before.iter().zip(&after) {
+                prop_assert!(old == new || *old == lost);
+            }
+        }
+    }
+}

@@ -218,3 +218,78 @@ impl TunnelManager for MemoryTunnels {
 }
 
 const MAX_EVENTS: usize = 4096; // taste: a driver that is this far behind is lost anyway
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TUNNEL: TunnelId = TunnelId(1);
+
+    fn open(tunnel: TunnelId, to: u64) -> TunnelCommand {
+        let spec = TunnelSpec {
+            from: NodeId(1),
+            to: NodeId(to),
+            expected: Bandwidth(0),
+        };
+        TunnelCommand::OpenTunnel { tunnel, spec }
+    }
+
+    #[test]
+    fn a_tunnel_lives_from_open_to_close() {
+        let mut tunnels = MemoryTunnels::new(8);
+        let share = Ratio::ONE;
+        let (tunnel, close) = (TUNNEL, TunnelCommand::CloseTunnel { tunnel: TUNNEL });
+        tunnels.apply(open(tunnel, 2)).unwrap();
+        tunnels
+            .apply(TunnelCommand::SetTunnelShare { tunnel, share })
+            .unwrap();
+        assert_eq!(tunnels.tunnels()[0].share, share);
+        tunnels.apply(close).unwrap();
+        assert_eq!(tunnels.apply(close), Err(Error::UnknownTunnel { tunnel }));
+        let events: Vec<TunnelEvent> = std::iter::from_fn(|| tunnels.poll_event()).collect();
+        let up = TunnelEvent::TunnelUp { tunnel };
+        let set = TunnelEvent::TunnelShareSet { tunnel, share };
+        assert_eq!(events, [up, set, TunnelEvent::TunnelClosed { tunnel }]);
+    }
+
+    #[test]
+    fn names_are_unique_and_the_limit_holds() {
+        let mut tunnels = MemoryTunnels::new(1);
+        tunnels.apply(open(TUNNEL, 2)).unwrap();
+        let twice = tunnels.apply(open(TUNNEL, 3));
+        assert_eq!(twice, Err(Error::TunnelExists { tunnel: TUNNEL }));
+        let over = tunnels.apply(open(TunnelId(2), 3));
+        assert_eq!(over, Err(Error::TooManyTunnels { limit: 1 }));
+    }
+
+    #[test]
+    fn a_cut_node_loses_its_tunnels_and_no_other() {
+        let mut tunnels = MemoryTunnels::new(8);
+        tunnels.apply(open(TUNNEL, 2)).unwrap();
+        tunnels.apply(open(TunnelId(2), 3)).unwrap();
+        tunnels.cut(NodeId(2));
+        tunnels.cut(NodeId(2));
+        let up: Vec<bool> = tunnels.tunnels().iter().map(|status| status.up).collect();
+        assert_eq!(up, [false, true]);
+        let lost = std::iter::from_fn(|| tunnels.poll_event())
+            .filter(|event| matches!(event, TunnelEvent::TunnelLost { .. }));
+        assert_eq!(lost.count(), 1);
+    }
+
+    #[test]
+    fn events_are_awaited_without_a_runtime() {
+        use std::task::{Context, Poll, Waker};
+        let mut tunnels = MemoryTunnels::new(8);
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(
+            tunnels
+                .next_event()
+                .as_mut()
+                .poll(&mut context)
+                .is_pending()
+        );
+        tunnels.apply(open(TUNNEL, 2)).unwrap();
+        let event = tunnels.next_event().as_mut().poll(&mut context);
+        assert_eq!(event, Poll::Ready(TunnelEvent::TunnelUp { tunnel: TUNNEL }));
+    }
+}

@@ -2,8 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    Authority, BudgetPolicy, Evidence, FailoverState, FreezePolicy, Metric, NodeEntry, PublicKey,
-    Ratio, Refusal, Region, Verdict,
+    Authority, BudgetPolicy, Evidence, FailoverState, Forecast, FreezePolicy, Metric, NodeEntry,
+    PublicKey, Ratio, Refusal, Region, Verdict,
 };
 
 /// Believes the processor load: what a test wants the risk to be.

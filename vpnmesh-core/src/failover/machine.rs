@@ -2,8 +2,8 @@
 
 use super::{Failover, FailoverState, MAX_CANDIDATES, Permit, Record};
 use crate::{
-    Action, ActionKind, Authority, Cause, Decision, Forecast, NodeId, Origin, OutcomeKind, Ratio,
-    Refusal, StandbyFailure, Timestamp,
+    Action, ActionKind, Authority, Cause, Decision, NodeId, Origin, OutcomeKind, Ratio, Refusal,
+    StandbyFailure, Timestamp,
 };
 
 impl Failover {
@@ -87,7 +87,7 @@ impl Failover {
     }
 
     /// What forbids this authority to act on the node.
-    fn bar(&self, authority: Authority) -> Option<Refusal> {
+    pub(super) fn bar(&self, authority: Authority) -> Option<Refusal> {
         if authority == Authority::Override {
             None
         } else if self.held {
@@ -99,7 +99,7 @@ impl Failover {
         }
     }
 
-    fn authority(&self) -> Authority {
+    pub(super) fn authority(&self) -> Authority {
         self.origin.map_or(Authority::Policy, Origin::authority)
     }
 
@@ -111,72 +111,6 @@ impl Failover {
 
     fn begun_by(&self) -> Origin {
         self.origin.unwrap_or(Origin::Forecast)
-    }
-
-    /// Wants traffic to leave, unless greater authority wants so already.
-    pub(super) fn want(&mut self, origin: Origin, cause: Cause) {
-        let authority = origin.authority();
-        if self.state == FailoverState::Removed {
-            self.may_return &= authority < Authority::SecurityFloor;
-            return;
-        }
-        let stands = self.wanted.as_ref().map(|(origin, _)| origin.authority());
-        if stands.is_none_or(|stands| stands <= authority) {
-            self.wanted = Some((origin, cause));
-        }
-        if self.origin.is_some() && self.authority() <= authority {
-            self.drive(origin);
-        }
-    }
-
-    /// The running move goes forward by the word of `origin`.
-    fn drive(&mut self, origin: Origin) {
-        self.origin = Some(origin);
-        self.receded = None;
-        if let FailoverState::TurningBack { standby, share } = self.state {
-            self.state = FailoverState::Shifting { standby, share };
-        }
-    }
-
-    pub(super) fn rise(&mut self, forecast: &Forecast) {
-        let cause = Cause::Forecast {
-            forecast: forecast.clone(),
-            threshold: self.policy.threshold,
-        };
-        let by_risk = self.origin == Some(Origin::Forecast);
-        let returning = matches!(
-            self.state,
-            FailoverState::Holding { .. } | FailoverState::TurningBack { .. }
-        );
-        if by_risk && returning {
-            self.follow(OutcomeKind::RoseAgain {
-                probability: forecast.probability,
-            });
-        }
-        if by_risk || !returning {
-            self.want(Origin::Forecast, cause);
-        }
-    }
-
-    pub(super) fn recede(&mut self, forecast: &Forecast, now: Timestamp) {
-        self.forget_risk();
-        if self.origin == Some(Origin::Forecast) && self.receded.is_none() {
-            let cause = Cause::Receded {
-                forecast: forecast.clone(),
-                recede: self.policy.recede,
-            };
-            self.receded = Some((now, cause));
-            self.follow(OutcomeKind::Receded {
-                probability: forecast.probability,
-            });
-        }
-    }
-
-    pub(super) fn forget_risk(&mut self) {
-        if matches!(self.wanted, Some((Origin::Forecast, _))) {
-            self.wanted = None;
-            self.declined = None;
-        }
     }
 
     fn begin(&mut self, now: Timestamp) {
@@ -296,7 +230,7 @@ impl Failover {
         self.remove(begun_by == Origin::Forecast, Cause::Step { begun_by }, now);
     }
 
-    fn remove(&mut self, may_return: bool, cause: Cause, now: Timestamp) {
+    pub(super) fn remove(&mut self, may_return: bool, cause: Cause, now: Timestamp) {
         self.settle(FailoverState::Removed);
         self.wanted = None;
         self.dead = None;
@@ -304,63 +238,6 @@ impl Failover {
         self.rested_at = Some(now);
         let node = self.node;
         self.act(ActionKind::RemoveNode { node }, cause);
-    }
-
-    /// Removes the dead node, if automation may.
-    fn bury(&mut self, cause: Cause, now: Timestamp) -> bool {
-        // An operator's drain of a node that dies ends as the operator wanted.
-        let may_return = self.authority() == Authority::Policy;
-        let spent = self.permit == Permit::Spent && !self.state.is_moving();
-        let refusal = self
-            .bar(Authority::Policy)
-            .or(spent.then_some(Refusal::Budget));
-        if let Some(refusal) = refusal {
-            self.decline(refusal, cause);
-        } else {
-            self.remove(may_return, cause, now);
-        }
-        refusal.is_none()
-    }
-
-    fn rejoin(&mut self, now: Timestamp) {
-        let barred = self.bar(Authority::Policy).is_some();
-        let fresh = self
-            .rested_at
-            .is_some_and(|at| now.since(at) < self.policy.dwell);
-        match self.state {
-            FailoverState::Removed if !self.may_return => self.joined = false,
-            FailoverState::Removed if barred || fresh => {}
-            FailoverState::Removed => {
-                self.joined = false;
-                self.restore(Cause::Joined, now);
-            }
-            _ if self.origin == Some(Origin::Forecast) && barred => {}
-            _ => {
-                self.joined = false;
-                if self.origin == Some(Origin::Forecast) {
-                    self.forget_risk();
-                    self.cancel(Cause::Joined, now);
-                }
-            }
-        }
-    }
-
-    fn restore(&mut self, cause: Cause, now: Timestamp) {
-        self.settle(FailoverState::Healthy);
-        self.rested_at = Some(now);
-        let node = self.node;
-        self.act(ActionKind::RestoreNode { node }, cause);
-    }
-
-    /// Gives everything back at once: the node holds nothing that could be moved gently.
-    fn cancel(&mut self, cause: Cause, now: Timestamp) {
-        let Some(standby) = self.state.standby() else {
-            return;
-        };
-        if self.state.share() > Ratio::ZERO {
-            self.set_share(standby, Ratio::ZERO, cause.clone());
-        }
-        self.release(standby, cause, now);
     }
 
     /// An operator turns things back.
@@ -418,14 +295,14 @@ impl Failover {
     }
 
     /// The move is over and nothing has moved.
-    fn release(&mut self, standby: NodeId, cause: Cause, now: Timestamp) {
+    pub(super) fn release(&mut self, standby: NodeId, cause: Cause, now: Timestamp) {
         self.settle(FailoverState::Healthy);
         self.rested_at = Some(now);
         let node = self.node;
         self.act(ActionKind::ReleaseStandby { node, standby }, cause);
     }
 
-    fn settle(&mut self, state: FailoverState) {
+    pub(super) fn settle(&mut self, state: FailoverState) {
         self.state = state;
         self.origin = None;
         self.receded = None;
@@ -434,18 +311,18 @@ impl Failover {
         self.due = Timestamp::MAX;
     }
 
-    fn set_share(&mut self, to: NodeId, share: Ratio, cause: Cause) {
+    pub(super) fn set_share(&mut self, to: NodeId, share: Ratio, cause: Cause) {
         let node = self.node;
         self.act(ActionKind::SetShare { node, to, share }, cause);
     }
 
-    fn act(&mut self, kind: ActionKind, cause: Cause) {
+    pub(super) fn act(&mut self, kind: ActionKind, cause: Cause) {
         self.declined = None;
         self.push(Record::Decided(Decision::Acted(kind), cause.clone()));
         self.actions.push_back(Action { kind, cause });
     }
 
-    fn decline(&mut self, refusal: Refusal, cause: Cause) {
+    pub(super) fn decline(&mut self, refusal: Refusal, cause: Cause) {
         if self.declined != Some(refusal) {
             self.declined = Some(refusal);
             self.push(Record::Decided(Decision::Declined(refusal), cause));
