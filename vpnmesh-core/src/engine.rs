@@ -1,6 +1,6 @@
 //! From health to action: the root that routes to the small machines.
 //!
-//! It owns and routes. Rules live in [`Failover`](crate::Failover) (one node's traffic),
+//! It owns and routes. Rules live in [`Failover`] (one node's traffic),
 //! [`Witnesses`] (who is dead), [`FreezeGuard`] and [`Budget`] (what automation may do), and in the
 //! [`FailurePredictor`].
 

@@ -115,6 +115,29 @@ pub enum Permit {
 /// Moves the traffic of one node to another when its risk grows, an operator asks or it dies.
 ///
 /// Drain [`Failover::poll_action`] and [`Failover::poll_record`] after every `handle_*`.
+///
+/// ```
+/// use std::time::Duration;
+/// use vpnmesh_core::*;
+///
+/// // A node that watches itself, with two shadows.
+/// let (me, shadows) = (NodeId(1), [NodeId(2), NodeId(3)]);
+/// let mut failover = Failover::new(me, FailoverPolicy::default());
+/// let now = Timestamp::ZERO;
+/// failover.handle_surroundings(&shadows, Permit::Free, now);
+/// failover.handle_forecast(
+///     &Forecast {
+///         probability: Ratio::saturating(0.8),
+///         horizon: Duration::from_secs(10),
+///         lead: None,
+///         evidence: Vec::new(),
+///         confidence: Ratio::ONE,
+///     },
+///     now,
+/// );
+/// let action = failover.poll_action().unwrap();
+/// assert_eq!(action.kind, ActionKind::WarmStandby { node: me, standby: shadows[0] });
+/// ```
 #[derive(Clone, Debug)]
 pub struct Failover {
     node: NodeId,
