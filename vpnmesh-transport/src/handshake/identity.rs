@@ -1,16 +1,18 @@
 //! Who takes part in a handshake, and what comes out of it.
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
+use std::sync::Arc;
 
 use vpnmesh_core::{PublicKey, Secret};
 
 use crate::entropy::{self, Entropy};
-use crate::suite::{Cipher, CryptoSuite, Profile};
+use crate::suite::{Cipher, CryptoSuite, DhKey, Profile};
 
-/// A static X25519 key pair: what a member is known by.
-#[derive(Debug)]
+/// A static X25519 key pair: what a member is known by. It computes on the provider it was made
+/// with.
 pub struct Identity {
     secret: Secret<32>,
+    key: Arc<dyn DhKey>,
     public: PublicKey,
 }
 
@@ -24,8 +26,13 @@ impl Identity {
     /// The key pair of a stored secret key.
     #[must_use]
     pub fn from_secret(suite: &CryptoSuite, secret: Secret<32>) -> Self {
-        let public = PublicKey((suite.x25519_public)(&secret));
-        Self { secret, public }
+        let key = (suite.x25519_key)(&secret);
+        let public = PublicKey(key.public());
+        Self {
+            secret,
+            key,
+            public,
+        }
     }
 
     /// The public half.
@@ -45,8 +52,19 @@ impl Identity {
     pub fn duplicate(&self) -> Self {
         Self {
             secret: self.secret.duplicate(),
+            key: Arc::clone(&self.key),
             public: self.public,
         }
+    }
+
+    pub(super) const fn key(&self) -> &Arc<dyn DhKey> {
+        &self.key
+    }
+}
+
+impl Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Identity").field(&self.public).finish()
     }
 }
 

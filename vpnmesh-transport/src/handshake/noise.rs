@@ -4,6 +4,7 @@
 //! that the handshake is finished; [`Noise::finish`] does. snow's transport states are never used.
 
 use std::fmt::{self, Debug};
+use std::sync::Arc;
 
 use blake2::{Blake2b512, Blake2s256, Digest};
 use snow::params::{CipherChoice, DHChoice, HashChoice};
@@ -16,7 +17,7 @@ use super::identity::Identity;
 use super::wire::HeaderA;
 use crate::entropy::{self, Entropy};
 use crate::kdf::{self, label};
-use crate::suite::{Cipher, CryptoSuite, PacketAead, Profile};
+use crate::suite::{Cipher, CryptoSuite, DhKey, PacketAead, Profile};
 
 /// One side of a running handshake.
 pub(super) struct Noise {
@@ -227,26 +228,27 @@ impl Random for Drawn {
 struct Curve {
     suite: CryptoSuite,
     known: Option<Identity>,
-    secret: Secret<32>,
+    key: Option<Arc<dyn DhKey>>,
     public: [u8; 32],
 }
 
 impl Curve {
-    fn new(suite: CryptoSuite, known: Option<Identity>) -> Self {
+    const fn new(suite: CryptoSuite, known: Option<Identity>) -> Self {
         Self {
             suite,
             known,
-            secret: Secret::take(&mut [0; 32]),
+            key: None,
             public: [0; 32],
         }
     }
 
-    fn take(&mut self, secret: Secret<32>) {
-        self.public = match &self.known {
-            Some(known) if *known.secret() == secret => known.public().0,
-            Some(_) | None => (self.suite.x25519_public)(&secret),
+    fn take(&mut self, secret: &Secret<32>) {
+        let key = match &self.known {
+            Some(known) if known.secret() == secret => Arc::clone(known.key()),
+            Some(_) | None => (self.suite.x25519_key)(secret),
         };
-        self.secret = secret;
+        self.public = key.public();
+        self.key = Some(key);
     }
 }
 
@@ -265,12 +267,12 @@ impl Dh for Curve {
 
     fn set(&mut self, privkey: &[u8]) {
         let mut bytes: [u8; 32] = privkey.try_into().expect("we give snow keys of 32 bytes");
-        self.take(Secret::take(&mut bytes));
+        self.take(&Secret::take(&mut bytes));
     }
 
     fn generate(&mut self, rng: &mut dyn Random) -> Result<(), snow::Error> {
         let secret = Secret::try_fill(|bytes| rng.try_fill_bytes(bytes))?;
-        self.take(secret);
+        self.take(&secret);
         Ok(())
     }
 
@@ -279,12 +281,13 @@ impl Dh for Curve {
     }
 
     fn privkey(&self) -> &[u8] {
-        self.secret.expose()
+        &[] // snow asks for it only to generate static keys, which we do not let it do
     }
 
     fn dh(&self, pubkey: &[u8], out: &mut [u8]) -> Result<(), snow::Error> {
         let public = pubkey.first_chunk().ok_or(snow::Error::Dh)?;
-        let shared = (self.suite.x25519)(&self.secret, public).ok_or(snow::Error::Dh)?;
+        let key = self.key.as_ref().ok_or(snow::Error::Dh)?;
+        let shared = key.agree(public).ok_or(snow::Error::Dh)?;
         out.get_mut(..32)
             .ok_or(snow::Error::Dh)?
             .copy_from_slice(shared.expose());

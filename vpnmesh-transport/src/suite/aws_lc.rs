@@ -1,6 +1,7 @@
 //! The fast provider: aws-lc-rs. Its ML-KEM draws from its own generator.
 
 use std::fmt::{self, Debug};
+use std::sync::Arc;
 
 use aws_lc_rs::aead::{
     AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey,
@@ -9,7 +10,7 @@ use aws_lc_rs::agreement::{PrivateKey, UnparsedPublicKey, X25519, agree};
 use aws_lc_rs::kem::{Algorithm, DecapsulationKey, EncapsulationKey, ML_KEM_768, ML_KEM_1024};
 use vpnmesh_core::Secret;
 
-use super::{Cipher, CryptoSuite, Kem, KemPair, KemSecret, PacketAead};
+use super::{Cipher, CryptoSuite, DhKey, Kem, KemPair, KemSecret, PacketAead};
 use crate::entropy::Entropy;
 
 /// The provider on aws-lc-rs.
@@ -18,8 +19,7 @@ pub fn aws_lc() -> CryptoSuite {
     CryptoSuite {
         name: "aws-lc-rs",
         aead,
-        x25519_public,
-        x25519,
+        x25519_key,
         kem_generate,
         kem_encapsulate,
     }
@@ -62,32 +62,42 @@ impl Debug for Key {
     }
 }
 
-fn private(secret: &Secret<32>) -> PrivateKey {
-    PrivateKey::from_private_key(&X25519, secret.expose()).expect("any 32 bytes are an X25519 key")
-}
-
-fn x25519_public(secret: &Secret<32>) -> [u8; 32] {
-    let public = private(secret)
+fn x25519_key(secret: &Secret<32>) -> Arc<dyn DhKey> {
+    let key = PrivateKey::from_private_key(&X25519, secret.expose());
+    let key = key.expect("any 32 bytes are an X25519 key");
+    let public = key
         .compute_public_key()
         .expect("every X25519 key has a public key");
-    public
+    let public = public
         .as_ref()
         .try_into()
-        .expect("X25519 keys have 32 bytes")
+        .expect("X25519 keys have 32 bytes");
+    Arc::new(Curve { key, public })
 }
 
-fn x25519(secret: &Secret<32>, public: &[u8; 32]) -> Option<Secret<32>> {
-    let peer = UnparsedPublicKey::new(&X25519, public);
-    agree(&private(secret), peer, (), |shared| {
-        // aws-lc refuses a result of zero itself; the check here does not depend on that
-        let shared = copy(shared).ok_or(())?;
-        if shared == Secret::take(&mut [0; 32]) {
-            Err(())
-        } else {
-            Ok(shared)
-        }
-    })
-    .ok()
+struct Curve {
+    key: PrivateKey,
+    public: [u8; 32],
+}
+
+impl DhKey for Curve {
+    fn public(&self) -> [u8; 32] {
+        self.public
+    }
+
+    fn agree(&self, public: &[u8; 32]) -> Option<Secret<32>> {
+        let peer = UnparsedPublicKey::new(&X25519, public);
+        agree(&self.key, peer, (), |shared| {
+            // aws-lc refuses a result of zero itself; the check here does not depend on that
+            let shared = copy(shared).ok_or(())?;
+            if shared == Secret::take(&mut [0; 32]) {
+                Err(())
+            } else {
+                Ok(shared)
+            }
+        })
+        .ok()
+    }
 }
 
 const fn algorithm(kem: Kem) -> &'static Algorithm {

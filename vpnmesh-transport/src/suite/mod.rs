@@ -13,6 +13,7 @@ mod rustcrypto;
 mod vectors;
 
 use std::fmt::{self, Debug};
+use std::sync::Arc;
 
 use vpnmesh_core::Secret;
 
@@ -300,6 +301,15 @@ pub trait PacketAead: Debug + Send + Sync {
     fn open_at(&self, nonce: [u8; 12], aad: &[u8], text: &mut [u8], tag: &[u8; 16]) -> bool;
 }
 
+/// A secret X25519 key, ready for use.
+pub trait DhKey: Send + Sync {
+    /// Its public half.
+    fn public(&self) -> [u8; 32];
+
+    /// The secret shared with a public key; `None` if it is zero (a key of low order).
+    fn agree(&self, public: &[u8; 32]) -> Option<Secret<32>>;
+}
+
 /// The secret half of a KEM key pair.
 pub trait KemSecret: Send + Sync {
     /// The shared secret within `ciphertext`; `None` if its length is wrong. A forged ciphertext
@@ -331,10 +341,8 @@ pub struct CryptoSuite {
     pub name: &'static str,
     /// Expands a packet key. AES-128-GCM takes the first 16 bytes.
     pub aead: fn(Cipher, &Secret<32>) -> Box<dyn PacketAead>,
-    /// The public X25519 key of a secret one.
-    pub x25519_public: fn(&Secret<32>) -> [u8; 32],
-    /// X25519; `None` if the result is zero (a key of low order).
-    pub x25519: fn(&Secret<32>, &[u8; 32]) -> Option<Secret<32>>,
+    /// Makes an X25519 key ready for use; any 32 bytes are one.
+    pub x25519_key: fn(&Secret<32>) -> Arc<dyn DhKey>,
     /// A fresh KEM key pair.
     pub kem_generate: fn(Kem, &mut dyn Entropy) -> KemPair,
     /// Encapsulates to a key; `None` if FIPS 203 refuses it.

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::fmt::{self, Debug};
+use std::sync::Arc;
 
 use aes_gcm::aead::inout::InOutBuf;
 use aes_gcm::aead::{AeadInOut, KeyInit};
@@ -14,7 +15,7 @@ use vpnmesh_core::Secret;
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroize;
 
-use super::{Cipher, CryptoSuite, Kem, KemPair, KemSecret, PacketAead};
+use super::{Cipher, CryptoSuite, DhKey, Kem, KemPair, KemSecret, PacketAead};
 use crate::entropy::Entropy;
 
 /// The pure Rust provider.
@@ -23,8 +24,7 @@ pub fn rustcrypto() -> CryptoSuite {
     CryptoSuite {
         name: "rustcrypto",
         aead,
-        x25519_public,
-        x25519,
+        x25519_key,
         kem_generate,
         kem_encapsulate,
     }
@@ -68,15 +68,28 @@ macro_rules! packet_aead {
 
 packet_aead!(Aes128Gcm, Aes256Gcm, ChaCha20Poly1305);
 
-fn x25519_public(secret: &Secret<32>) -> [u8; 32] {
-    PublicKey::from(&StaticSecret::from(*secret.expose())).to_bytes()
+fn x25519_key(secret: &Secret<32>) -> Arc<dyn DhKey> {
+    let secret = StaticSecret::from(*secret.expose());
+    let public = PublicKey::from(&secret).to_bytes();
+    Arc::new(Curve { secret, public })
 }
 
-fn x25519(secret: &Secret<32>, public: &[u8; 32]) -> Option<Secret<32>> {
-    let shared = StaticSecret::from(*secret.expose()).diffie_hellman(&PublicKey::from(*public));
-    let mut bytes = shared.to_bytes();
-    let secret = Secret::take(&mut bytes);
-    shared.was_contributory().then_some(secret)
+struct Curve {
+    secret: StaticSecret,
+    public: [u8; 32],
+}
+
+impl DhKey for Curve {
+    fn public(&self) -> [u8; 32] {
+        self.public
+    }
+
+    fn agree(&self, public: &[u8; 32]) -> Option<Secret<32>> {
+        let shared = self.secret.diffie_hellman(&PublicKey::from(*public));
+        let mut bytes = shared.to_bytes();
+        let secret = Secret::take(&mut bytes);
+        shared.was_contributory().then_some(secret)
+    }
 }
 
 fn kem_generate(kem: Kem, entropy: &mut dyn Entropy) -> KemPair {
