@@ -123,7 +123,9 @@ impl NodeMachine {
             if let Some(held) = self.sessions.get_mut(&session) {
                 held.shadows = shadows;
                 held.rostered = true;
-                held.review_at = now + super::shadows::AFTER_CRASH;
+                if !body.planned {
+                    held.fresh_until = now + super::shadows::AFTER_CRASH;
+                }
             }
             self.emit(NodeEvent::SessionTaken {
                 session,

@@ -210,6 +210,7 @@ impl NodeMachine {
             last_up: BTreeMap::new(),
             last_down: None,
             review_at: now,
+            fresh_until: Timestamp::ZERO,
             last_heard: now,
         };
         self.sessions.insert(session, held);

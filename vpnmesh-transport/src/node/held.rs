@@ -38,6 +38,8 @@ pub(super) struct Held {
     pub(super) last_down: Option<u64>,
     /// When the set of shadows is looked at again.
     pub(super) review_at: Timestamp,
+    /// Fresh secrets are expected until then: no generation is made from the old ones.
+    pub(super) fresh_until: Timestamp,
     pub(super) last_heard: Timestamp,
 }
 

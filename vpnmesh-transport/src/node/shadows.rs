@@ -141,14 +141,14 @@ impl NodeMachine {
         let wanted = self.wanted_shadows(held, now);
         let same = wanted.len() == held.shadows.len()
             && wanted.iter().all(|node| held.shadows.contains(node));
-        let shifting = held.shift.is_some() && !held.shadows.is_empty();
+        let waits = held.fresh_until > now || (held.shift.is_some() && !held.shadows.is_empty());
         let Some(held) = self.sessions.get_mut(&session) else {
             return;
         };
         held.review_at = now + REVIEW;
         if held.root.is_some() {
             self.hand_out(session, wanted, now);
-        } else if !same && !shifting {
+        } else if !same && !waits {
             self.offer_root(session, now);
         }
     }
