@@ -9,11 +9,12 @@ use serde::{Deserialize, Serialize};
 use vpnmesh_core::{Membership, PublicKey, Secret, SessionId, SiteId, Timestamp, Version};
 
 use crate::channel::{Channel, ChannelId, End};
-use crate::handshake::{Attempt, Cookie, Initiator, Progress};
+use crate::handshake::{Attempt, Cookie, Initiator, Progress, Refusal, ResponderConfig};
 use crate::outbox::Outbox;
 use crate::schedule::{self, BranchContext, MoveContext};
 use crate::{
-    Ciphers, CryptoSuite, DropReason, Entropy, Established, Identity, Incarnation, Profile, message,
+    Ciphers, CryptoSuite, DropReason, Entropy, Established, Identity, Incarnation, Profile,
+    Profiles, message,
 };
 use vpnmesh_core::NodeId;
 
@@ -101,6 +102,8 @@ pub struct Station {
     cookies: BTreeMap<PublicKey, Cookie>,
     relayed: VecDeque<(SiteId, Vec<u8>)>,
     lateness: Lateness,
+    /// A responder knows a later life of ours than this one: the greatest counter it named.
+    seen: Option<u64>,
 }
 
 /// How much later than asked the driver came.
@@ -135,6 +138,7 @@ impl Station {
             cookies: BTreeMap::new(),
             relayed: VecDeque::new(),
             lateness: Lateness::default(),
+            seen: None,
         })
     }
 
@@ -238,8 +242,11 @@ impl Station {
                 return None;
             }
             Progress::Established(established) => Some(established),
-            Progress::Refused(_) => {
+            Progress::Refused(refusal) => {
                 self.out.drop_because(DropReason::Refused);
+                if let Refusal::Stale { seen } = refusal {
+                    self.seen = self.seen.max(Some(seen));
+                }
                 None
             }
         };
@@ -266,6 +273,21 @@ impl Station {
             }
         }
         ended
+    }
+
+    /// An incarnation counter that a peer has seen of us and that is not below ours: the durable one
+    /// was rolled back (rule S6).
+    pub fn poll_seen(&mut self) -> Option<u64> {
+        self.seen.take()
+    }
+
+    /// A new life begins: attempts of the old one end.
+    pub fn resume(&mut self, incarnation: Incarnation) {
+        self.config.incarnation = incarnation;
+        self.attempts.clear();
+        self.cookies.clear();
+        self.relayed.clear();
+        self.seen = None;
     }
 
     /// Bytes of an attempt that a holder shall relay to a site.
@@ -347,6 +369,20 @@ impl Station {
                 Route::Relay(_) => self.out.drop_because(DropReason::QueueFull),
             }
         }
+    }
+}
+
+/// The responder of a machine with this station.
+#[must_use]
+pub(crate) fn responder_config(station: &Station) -> ResponderConfig {
+    let config = &station.config;
+    ResponderConfig {
+        suite: config.suite,
+        identity: config.identity.duplicate(),
+        site_secret: config.site_secret.as_ref().map(Secret::duplicate),
+        incarnation: config.incarnation,
+        profiles: Profiles::from_floor(config.profile),
+        ciphers: config.ciphers,
     }
 }
 

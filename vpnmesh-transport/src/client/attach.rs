@@ -219,8 +219,12 @@ impl ClientMachine {
 
     /// The machine was resumed from a snapshot: whatever could be sealed twice is erased.
     pub(super) fn handle_resumed(&mut self, incarnation: Incarnation, now: Timestamp) {
-        self.station.config.incarnation = incarnation;
-        self.station.hang_up(|_| true);
+        self.station.resume(incarnation);
+        for tie in self.ties.values_mut() {
+            tie.key = None;
+            tie.answered = None;
+        }
+        self.tried.clear();
         self.detach(now);
     }
 

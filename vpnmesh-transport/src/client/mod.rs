@@ -71,7 +71,8 @@ pub enum ClientCommand {
     SetTier(Option<Tier>),
     /// A signed membership from outside the mesh.
     Membership(Vec<u8>),
-    /// The machine was resumed from a memory snapshot: nothing is sealed until a fresh handshake.
+    /// A new life, after a memory snapshot was resumed or the counter was found rolled back: all
+    /// keys are erased, nothing is sealed until a fresh handshake.
     Resumed {
         /// The new life; its counter was durably advanced.
         incarnation: crate::Incarnation,
@@ -134,6 +135,9 @@ pub enum ClientEvent {
     },
     /// A newer membership is in force; keep it on disk.
     Membership(Vec<u8>),
+    /// Peers have seen this incarnation counter: advance the durable one beyond it, then send
+    /// [`ClientCommand::Resumed`]. Handshakes fail until then.
+    IncarnationSeen(u64),
     /// The answer to [`ClientCommand::Report`].
     Report(Box<ClientReport>),
 }
@@ -580,6 +584,9 @@ impl Machine for ClientMachine {
         }
         for ended in self.station.handle_timeout(now) {
             self.handle_ended(ended, now);
+        }
+        if let Some(seen) = self.station.poll_seen() {
+            self.emit(ClientEvent::IncarnationSeen(seen));
         }
         self.check_silence(now);
         self.advance_move(now);

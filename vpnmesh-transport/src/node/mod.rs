@@ -22,13 +22,13 @@ use vpnmesh_core::{
     ClientId, NodeId, NodeState, Ratio, SessionId, ShadowPolicy, SiteId, Timestamp,
 };
 
-use crate::handshake::{Direction, Responder, ResponderConfig, direction};
+use crate::handshake::{Direction, Responder, direction};
 use crate::leg::{Cadence, Opened};
 use crate::path::PathFigures;
-use crate::station::{Station, StationConfig};
+use crate::station::{Station, StationConfig, responder_config};
 use crate::timers::Timers;
 use crate::wire::{Header, Kind};
-use crate::{DropReason, Error, Incarnation, Machine, Profiles, Transmit, probe};
+use crate::{DropReason, Error, Incarnation, Machine, Transmit, probe};
 
 use forward::Way;
 use held::Held;
@@ -88,6 +88,12 @@ pub enum NodeCommand {
     },
     /// A signed membership from the controller.
     Membership(Vec<u8>),
+    /// A new life, after a memory snapshot was resumed or the counter was found rolled back: all
+    /// keys are erased, nothing is sealed until fresh handshakes.
+    Resumed {
+        /// The new life; its counter was durably advanced.
+        incarnation: Incarnation,
+    },
 }
 
 /// What a node tells the program.
@@ -142,6 +148,9 @@ pub enum NodeEvent {
     },
     /// A newer membership is in force; keep it on disk.
     Membership(Vec<u8>),
+    /// Peers have seen this incarnation counter: advance the durable one beyond it, then send
+    /// [`NodeCommand::Resumed`]. Handshakes fail until then.
+    IncarnationSeen(u64),
     /// The answer to [`NodeCommand::Report`].
     Report(Box<NodeReport>),
 }
@@ -524,6 +533,24 @@ impl NodeMachine {
         self.emit(NodeEvent::SessionLeft { session, client });
     }
 
+    /// A new life: whatever could be sealed twice is erased.
+    fn handle_resumed(&mut self, incarnation: Incarnation, now: Timestamp) {
+        self.station.resume(incarnation);
+        let sessions: Vec<SessionId> = self.sessions.keys().copied().collect();
+        for session in sessions {
+            self.end_session(session);
+        }
+        let peers: Vec<PeerId> = self.peers.keys().copied().collect();
+        for id in peers {
+            self.disconnect(id, now);
+        }
+        self.branches.clear();
+        self.bases.clear();
+        let config = responder_config(&self.station);
+        self.responder = Responder::new(config, &mut *self.station.config.entropy, now);
+        self.follow_membership(now);
+    }
+
     fn report(&mut self, now: Timestamp) -> NodeReport {
         let connected = self
             .peers
@@ -591,6 +618,7 @@ impl Machine for NodeMachine {
             NodeCommand::SetShare { to, share } => self.set_share(to, share, now),
             NodeCommand::SetHealth { load, risk } => self.health = Health { load, risk },
             NodeCommand::Membership(signed) => self.handle_membership(&signed, now),
+            NodeCommand::Resumed { incarnation } => self.handle_resumed(incarnation, now),
         }
         self.flush_dirty(now);
     }
@@ -604,6 +632,9 @@ impl Machine for NodeMachine {
         self.responder.handle_timeout(now);
         for ended in self.station.handle_timeout(now) {
             self.handle_ended(ended, now);
+        }
+        if let Some(seen) = self.station.poll_seen() {
+            self.emit(NodeEvent::IncarnationSeen(seen));
         }
         let mut turns = 0;
         while turns < MAX_TURNS
@@ -642,21 +673,6 @@ impl Machine for NodeMachine {
 /// The first index of the block that `index` lies in.
 const fn base_of(index: u32) -> u32 {
     index & !(crate::message::MOVE_SLOTS - 1)
-}
-
-fn responder_config(station: &Station) -> ResponderConfig {
-    let config = &station.config;
-    ResponderConfig {
-        suite: config.suite,
-        identity: config.identity.duplicate(),
-        site_secret: config
-            .site_secret
-            .as_ref()
-            .map(vpnmesh_core::Secret::duplicate),
-        incarnation: config.incarnation,
-        profiles: Profiles::from_floor(config.profile),
-        ciphers: config.ciphers,
-    }
 }
 
 const MAX_EVENTS: usize = 4096;

@@ -14,13 +14,13 @@ use std::time::Duration;
 use vpnmesh_core::{ClientId, NodeId, SiteId, Timestamp};
 
 use crate::flow::InnerPacket;
-use crate::handshake::{Direction, Responder, ResponderConfig, direction};
+use crate::handshake::{Direction, Responder, direction};
 use crate::leg::{Cadence, Opened};
 use crate::path::PathFigures;
 use crate::receipt::Fence;
-use crate::station::{Station, StationConfig};
+use crate::station::{Station, StationConfig, responder_config};
 use crate::wire::Header;
-use crate::{DropReason, Error, Machine, Profiles, Transmit};
+use crate::{DropReason, Error, Incarnation, Machine, Transmit};
 
 use client::Known;
 use links::Link;
@@ -43,6 +43,12 @@ pub enum SiteCommand {
     Report,
     /// A signed membership from outside the mesh.
     Membership(Vec<u8>),
+    /// A new life, after a memory snapshot was resumed or the counter was found rolled back: all
+    /// keys are erased, nothing is sealed until fresh handshakes.
+    Resumed {
+        /// The new life; its counter was durably advanced.
+        incarnation: Incarnation,
+    },
 }
 
 /// What a site tells the program.
@@ -63,6 +69,9 @@ pub enum SiteEvent {
     },
     /// A newer membership is in force; keep it on disk.
     Membership(Vec<u8>),
+    /// Peers have seen this incarnation counter: advance the durable one beyond it, then send
+    /// [`SiteCommand::Resumed`]. Handshakes fail until then.
+    IncarnationSeen(u64),
     /// The answer to [`SiteCommand::Report`].
     Report(Box<SiteReport>),
 }
@@ -114,19 +123,11 @@ impl SiteMachine {
                 version: station.version(),
             })?;
         let me = me.id;
-        let responder_config = ResponderConfig {
-            suite: station.config.suite,
-            identity: station.config.identity.duplicate(),
-            site_secret: station
-                .config
-                .site_secret
-                .as_ref()
-                .map(vpnmesh_core::Secret::duplicate),
-            incarnation: station.config.incarnation,
-            profiles: Profiles::from_floor(station.config.profile),
-            ciphers: station.config.ciphers,
-        };
-        let responder = Responder::new(responder_config, &mut *station.config.entropy, now);
+        let responder = Responder::new(
+            responder_config(&station),
+            &mut *station.config.entropy,
+            now,
+        );
         let mut site = Self {
             station,
             me,
@@ -235,6 +236,18 @@ impl SiteMachine {
         me.is_some_and(|me| me.prefixes.iter().any(|prefix| prefix.contains(address)))
     }
 
+    /// A new life: whatever could be sealed twice is erased. Fences stay.
+    fn handle_resumed(&mut self, incarnation: Incarnation, now: Timestamp) {
+        self.station.resume(incarnation);
+        let nodes: Vec<NodeId> = self.links.keys().copied().collect();
+        for node in nodes {
+            self.disconnect(node, now);
+        }
+        let config = responder_config(&self.station);
+        self.responder = Responder::new(config, &mut *self.station.config.entropy, now);
+        self.handle_timeout(now);
+    }
+
     fn report(&self) -> SiteReport {
         let connected = self
             .links
@@ -284,6 +297,7 @@ impl Machine for SiteMachine {
                 self.emit(SiteEvent::Report(report));
             }
             SiteCommand::Membership(signed) => self.handle_membership(&signed, now),
+            SiteCommand::Resumed { incarnation } => self.handle_resumed(incarnation, now),
         }
     }
 
@@ -292,6 +306,9 @@ impl Machine for SiteMachine {
             for leg in self.links.values_mut().filter_map(|link| link.leg.as_mut()) {
                 leg.handle_own_delay(late);
             }
+        }
+        if let Some(seen) = self.station.poll_seen() {
+            self.emit(SiteEvent::IncarnationSeen(seen));
         }
         self.responder.handle_timeout(now);
         for ended in self.station.handle_timeout(now) {
