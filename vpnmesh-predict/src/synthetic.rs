@@ -259,7 +259,8 @@ pub struct Life {
 }
 
 impl Life {
-    /// One node of five ramps up and dies, one meets a ramp that stops half way, the rest stay well.
+    /// One node of ten ramps up and dies, one of four meets a ramp that stops half way or earlier,
+    /// the rest stay well.
     #[must_use]
     pub fn roll(seed: u64) -> Self {
         let mut dice = Dice::new(seed);
@@ -269,10 +270,10 @@ impl Life {
         let grows = secs(dice.between(4.0, 12.0));
         let mut ramp = Ramp::deadly(from, grows);
         let fate = dice.between(0.0, 1.0);
-        let deadly = fate < 0.2;
+        let deadly = fate < 0.1;
         let scale = match fate {
-            0.0..0.2 => dice.between(0.8, 1.5),
-            0.2..0.4 => dice.between(0.1, 0.5),
+            0.0..0.1 => dice.between(0.8, 1.5),
+            0.1..0.35 => dice.between(0.1, 0.5),
             _ => 0.0,
         };
         ramp.loss *= scale;

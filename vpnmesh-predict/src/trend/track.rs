@@ -83,7 +83,7 @@ impl Track {
 
     /// How fast it grows per second, beyond what it usually does.
     pub(super) fn growth(&self) -> f64 {
-        (self.slope - WOBBLES * self.usual_slope).max(0.0)
+        (self.slope - SWINGS * self.usual_slope).max(0.0)
     }
 
     pub(super) fn is_fresh(&self, now: Timestamp) -> bool {
@@ -102,6 +102,7 @@ const USUAL: f64 = 60.0; // s; ten times the fastest ramps of interest
 const YOUNG: f64 = 2.0; // s
 const CLIP: f64 = 3.0; // mean absolute residuals
 const WOBBLES: f64 = 2.0;
+const SWINGS: f64 = 2.0;
 const MAX_STEP: Duration = Duration::from_secs(2);
 const STALE: Duration = Duration::from_secs(3);
 
