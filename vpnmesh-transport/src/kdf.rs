@@ -9,7 +9,7 @@ use vpnmesh_core::Secret;
 /// Derives a secret: HKDF-SHA256 (RFC 5869) with `salt`, input key material `ikm` and
 /// `info` = label, a zero byte, then each part with its length in two bytes (little endian).
 ///
-/// Use one of the labels in [`label`] for each purpose; parts are at most 65 535 bytes long.
+/// Use one of the labels in [`mod@label`] for each purpose; parts are at most 65 535 bytes long.
 #[must_use]
 pub fn derive<const N: usize>(
     salt: &[u8],
@@ -30,7 +30,7 @@ pub fn derive<const N: usize>(
     Secret::take(&mut out)
 }
 
-/// SHA-256 over the label and the parts, framed as in [`derive`].
+/// SHA-256 over the label and the parts, framed as in [`derive()`].
 #[must_use]
 pub fn digest(label: &str, parts: &[&[u8]]) -> [u8; 32] {
     Sha256::digest(framed(label, parts)).into()

@@ -29,7 +29,9 @@ pub(crate) fn json(file: &str) -> Option<Value> {
 
 /// Prints a line even if the test runner captures output.
 pub(crate) fn say(line: &str) {
-    writeln!(std::io::stderr(), "{line}").unwrap();
+    std::io::stderr()
+        .write_all(format!("\n{line}\n").as_bytes())
+        .unwrap();
 }
 
 /// The bytes of a hex string under `key`; empty if there is none.

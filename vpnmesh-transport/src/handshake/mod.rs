@@ -17,6 +17,7 @@
 //! The mode with static ML-KEM keys is not part of this version: the responder is authenticated by
 //! X25519, the session keys are hybrid.
 
+mod authority;
 mod chunk;
 mod identity;
 mod initiator;
@@ -30,8 +31,9 @@ mod ring;
 mod slot;
 mod wire;
 
+pub use authority::{Authority, Decision, Load, Outcome, Request, ResponderConfig};
 pub use identity::{Established, Identity, Incarnation, Refusal};
 pub use initiator::{Attempt, Initiator, Progress};
 pub use mac::Cookie;
-pub use responder::{Authority, Decision, Load, Outcome, Request, Responder, ResponderConfig};
+pub use responder::Responder;
 pub use wire::{Direction, MAX_DATAGRAM, MAX_OPTIONS, MAX_RESPONSE, SINGLE_RESPONSE, direction};
