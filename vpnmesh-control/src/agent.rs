@@ -8,8 +8,6 @@
 mod fence;
 mod mailbox;
 mod pause;
-#[cfg(test)]
-mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,7 +19,7 @@ use tonic::{Status, Streaming};
 
 use crate::pki::Credentials;
 use crate::rpc::wire::agent_client::AgentClient;
-use crate::rpc::{self, wire};
+use crate::rpc::{self, Line, wire};
 use crate::{AgentConfig, AgentReport, ControllerOrder, Error, Hello};
 use fence::Fence;
 use mailbox::Mailbox;
@@ -230,7 +228,7 @@ impl Run {
     async fn session(&mut self, address: SocketAddr) -> Ended {
         match self.open(address).await {
             Err(ended) => ended,
-            Ok((reports, orders)) => {
+            Ok(open) => {
                 self.sessions += 1;
                 let controller = address;
                 let session = self.sessions;
@@ -239,27 +237,19 @@ impl Run {
                     session,
                 });
                 self.mailbox.rewind();
-                self.converse(reports, orders, address).await
+                self.converse(open).await
             }
         }
     }
 
     /// Ends with the controller's welcome: only then has it accepted the node.
-    async fn open(
-        &mut self,
-        address: SocketAddr,
-    ) -> Result<
-        (
-            mpsc::Sender<wire::AgentReport>,
-            Streaming<wire::ControllerOrder>,
-        ),
-        Ended,
-    > {
+    async fn open(&mut self, address: SocketAddr) -> Result<Open, Ended> {
         let patience = self.config.connect_timeout();
-        let channel = rpc::dial(address, &self.credentials, patience)
+        let line = Line::dial(address, &self.credentials, patience)
             .await
             .map_err(Ended::lost)?;
-        let mut client = AgentClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+        let mut client =
+            AgentClient::new(line.channel.clone()).max_decoding_message_size(MAX_MESSAGE);
         let (reports, outgoing) = mpsc::channel(1);
         let seen = self
             .hello
@@ -280,18 +270,22 @@ impl Run {
                 .ok_or_else(|| Status::unavailable("it hung up at once"))
         };
         match tokio::time::timeout(patience, opening).await {
-            Ok(Ok(orders)) => Ok((reports, orders)),
-            Ok(Err(status)) => Err(Ended::by(address, &status)),
+            Ok(Ok(orders)) => Ok(Open {
+                line,
+                reports,
+                orders,
+            }),
+            Ok(Err(status)) => Err(Ended::by(&line, &status)),
             Err(_) => Err(Ended::Lost("it did not answer in time".to_owned())),
         }
     }
 
-    async fn converse(
-        &mut self,
-        reports: mpsc::Sender<wire::AgentReport>,
-        mut orders: Streaming<wire::ControllerOrder>,
-        address: SocketAddr,
-    ) -> Ended {
+    async fn converse(&mut self, open: Open) -> Ended {
+        let Open {
+            line,
+            reports,
+            mut orders,
+        } = open;
         let sending = async {
             loop {
                 let report = self.mailbox.next().await;
@@ -309,7 +303,7 @@ impl Run {
                 let order = match orders.message().await {
                     Ok(Some(order)) => rpc::order_in(order),
                     Ok(None) => return Ended::Lost("it ended the session".to_owned()),
-                    Err(status) => return Ended::by(address, &status),
+                    Err(status) => return Ended::by(&line, &status),
                 };
                 match order {
                     Ok(Some(order)) if fence.admits(&order) => {
@@ -318,7 +312,7 @@ impl Run {
                         }
                     }
                     Ok(_) => {}
-                    Err(error) => tracing::warn!("an order of {address} is ignored: {error}"),
+                    Err(error) => tracing::warn!("an order is ignored: {error}"),
                 }
             }
         };
@@ -327,6 +321,13 @@ impl Run {
             never = sending => never,
         }
     }
+}
+
+/// A session that the controller has welcomed.
+struct Open {
+    line: Line,
+    reports: mpsc::Sender<wire::AgentReport>,
+    orders: Streaming<wire::ControllerOrder>,
 }
 
 /// How a session ended.
@@ -343,8 +344,8 @@ impl Ended {
         }
     }
 
-    fn by(address: SocketAddr, status: &Status) -> Self {
-        match rpc::refusal(address, status) {
+    fn by(line: &Line, status: &Status) -> Self {
+        match line.failure(status) {
             Error::Denied { reason } => Self::Refused(reason, rpc::seen_incarnation(status)),
             other => Self::lost(other),
         }

@@ -5,8 +5,6 @@
 
 mod conductor;
 mod run;
-#[cfg(test)]
-mod tests;
 
 use std::net::SocketAddr;
 use std::path::Path;

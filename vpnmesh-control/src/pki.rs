@@ -100,11 +100,13 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Checks that all three parts can be read and belong together.
+    /// How to call a controller with them: they can be read and belong together.
     ///
     /// # Errors
     /// What the TLS library said.
-    pub(crate) fn check(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    pub(crate) fn client_config(
+        &self,
+    ) -> Result<rustls::ClientConfig, Box<dyn std::error::Error + Send + Sync>> {
         use rustls::pki_types::pem::PemObject as _;
         use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -114,11 +116,17 @@ impl Credentials {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(ca)?;
         let provider = rustls::crypto::aws_lc_rs::default_provider().into();
-        rustls::ClientConfig::builder_with_provider(provider)
+        let mut config = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_client_auth_cert(vec![cert], key)?;
-        Ok(())
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(config)
+    }
+
+    /// Checks that all three parts can be read and belong together.
+    pub(crate) fn check(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        self.client_config().map(drop)
     }
 }
 

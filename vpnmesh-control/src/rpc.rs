@@ -8,7 +8,7 @@ mod server;
 
 pub use admin::AdminClient;
 pub(crate) use convert::{hello_out, order_in, report_out};
-pub(crate) use dial::{describe, dial, refusal, seen_incarnation};
+pub(crate) use dial::{Line, describe, seen_incarnation};
 pub(crate) use server::{Request, SessionReply, serve};
 
 /// What `tonic-prost-build` makes of `proto/control.proto`.

@@ -8,7 +8,7 @@ use vpnmesh_core::{Explanation, NodeId};
 
 use super::change::change_out;
 use super::convert::{some, version_in};
-use super::dial::{dial, refusal};
+use super::dial::Line;
 use super::wire;
 use super::wire::admin_client::AdminClient as Wire;
 use crate::pki::Credentials;
@@ -17,7 +17,7 @@ use crate::{Change, Changed, Error, MeshStatus};
 /// A connection to a controller with an administrator's certificate.
 #[derive(Clone, Debug)]
 pub struct AdminClient {
-    address: SocketAddr,
+    line: Line,
     wire: Wire<Channel>,
 }
 
@@ -27,9 +27,9 @@ impl AdminClient {
     /// # Errors
     /// [`Error::Unreachable`].
     pub async fn connect(address: SocketAddr, credentials: &Credentials) -> Result<Self, Error> {
-        let channel = dial(address, credentials, PATIENCE).await?;
-        let wire = Wire::new(channel).max_decoding_message_size(MAX_DOCUMENT);
-        Ok(Self { address, wire })
+        let line = Line::dial(address, credentials, PATIENCE).await?;
+        let wire = Wire::new(line.channel.clone()).max_decoding_message_size(MAX_DOCUMENT);
+        Ok(Self { line, wire })
     }
 
     /// What the mesh looks like.
@@ -38,7 +38,7 @@ impl AdminClient {
     /// [`Error::Unreachable`], [`Error::Denied`], [`Error::Malformed`].
     pub async fn status(&mut self) -> Result<MeshStatus, Error> {
         let reply = self.wire.status(patient(wire::StatusRequest {})).await;
-        let document = reply.map_err(|status| refusal(self.address, &status))?;
+        let document = reply.map_err(|status| self.line.failure(&status))?;
         parse(&document.into_inner().json)
     }
 
@@ -54,7 +54,7 @@ impl AdminClient {
         let node = node.map(|node| node.0);
         let request = patient(wire::ExplainRequest { node, limit });
         let reply = self.wire.explain(request).await;
-        let document = reply.map_err(|status| refusal(self.address, &status))?;
+        let document = reply.map_err(|status| self.line.failure(&status))?;
         parse(&document.into_inner().json)
     }
 
@@ -64,7 +64,7 @@ impl AdminClient {
     /// [`Error::Unreachable`], [`Error::Denied`], [`Error::Malformed`].
     pub async fn change(&mut self, change: Change) -> Result<Changed, Error> {
         let reply = self.wire.change(patient(change_out(change))).await;
-        let changed = reply.map_err(|status| refusal(self.address, &status))?;
+        let changed = reply.map_err(|status| self.line.failure(&status))?;
         let changed = changed.into_inner();
         Ok(Changed {
             version: version_in(some(changed.version, "change.version")?),

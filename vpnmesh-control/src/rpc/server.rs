@@ -322,7 +322,11 @@ fn status(error: &Error) -> Status {
         Error::Denied { .. } => Code::PermissionDenied,
         _ => Code::Unavailable,
     };
-    let mut status = Status::new(code, error.to_string());
+    let message = match error {
+        Error::Denied { reason } => reason.clone(),
+        other => other.to_string(),
+    };
+    let mut status = Status::new(code, message);
     if let Error::Refused(Refusal::Incarnation { seen, .. }) = error {
         status.metadata_mut().insert(SEEN, (*seen).into());
     }
