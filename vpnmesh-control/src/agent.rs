@@ -2,8 +2,8 @@
 //!
 //! The agent keeps one session. When it breaks it comes back with growing, random pauses, at
 //! whatever controller answers. Reports that nobody can take meanwhile do not pile up: the newest
-//! of each kind is kept ([`mailbox`]). Orders come out once each, oldest first, and never older
-//! than what came out before ([`fence`]).
+//! of each kind is kept (`mailbox`). Orders come out once each, oldest first, and never older
+//! than what came out before (`fence`).
 
 mod fence;
 mod mailbox;

@@ -1,6 +1,6 @@
 //! One controller: it decides, writes down, and tells the agents.
 //!
-//! [`conductor`] decides without any I/O; [`run`] is the task that owns it, the store and the
+//! `conductor` decides without any I/O; `run` is the task that owns it, the store and the
 //! agents' streams.
 
 mod conductor;

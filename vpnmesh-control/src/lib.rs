@@ -6,10 +6,34 @@
 //! - [`AdminClient`] shows the mesh, explains decisions and changes the mesh.
 //! - [`pki`] makes the certificates by which all of them know each other.
 //!
+//! ```no_run
+//! use vpnmesh_control::pki::{MeshCa, Role};
+//! use vpnmesh_control::{Agent, AgentConfig, Controller, ControllerConfig, ControllerParts, Hello};
+//!
+//! # async fn run(
+//! #     signer: std::sync::Arc<dyn vpnmesh_core::MeshSigner>,
+//! #     predictor: Box<dyn vpnmesh_core::FailurePredictor>,
+//! #     founding: vpnmesh_core::Membership,
+//! # ) -> Result<(), vpnmesh_control::Error> {
+//! let ca = MeshCa::generate("home")?;
+//! let credentials = ca.issue(Role::Controller, "controller")?;
+//! let parts = ControllerParts { credentials, signer, predictor, founding };
+//! let controller = Controller::start(ControllerConfig::default(), parts).await?;
+//!
+//! let config = AgentConfig { controllers: vec![controller.address()], ..AgentConfig::default() };
+//! let hello = Hello { incarnation: 1, ..Hello::default() };
+//! let mut agent = Agent::start(config, ca.issue(Role::Node, "n1")?, hello)?;
+//! while let Some(order) = agent.order().await {
+//!     println!("{order:?}");
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Clients and sites never talk to a controller: the signed membership reaches them through the
 //! nodes. Nothing here touches packets, and while no controller runs the mesh goes on without.
 
-pub mod agent;
+mod agent;
 mod command;
 mod config;
 mod controller;

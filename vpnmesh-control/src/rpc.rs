@@ -4,11 +4,14 @@ mod admin;
 mod change;
 mod convert;
 mod dial;
+mod order;
+mod report;
 mod server;
 
 pub use admin::AdminClient;
-pub(crate) use convert::{hello_out, order_in, report_out};
 pub(crate) use dial::{Line, describe, seen_incarnation};
+pub(crate) use order::order_in;
+pub(crate) use report::{hello_out, report_out};
 pub(crate) use server::{Request, SessionReply, serve};
 
 /// What `tonic-prost-build` makes of `proto/control.proto`.

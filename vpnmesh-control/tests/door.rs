@@ -184,6 +184,13 @@ fn no_certificate(address: std::net::SocketAddr, ca: &MeshCa) -> String {
     let refused = stream
         .write_all(b"hello")
         .and_then(|()| stream.read_to_end(&mut Vec::new()));
+    if let Some(group) = tls.negotiated_key_exchange_group() {
+        assert_eq!(
+            group.name(),
+            rustls::NamedGroup::X25519MLKEM768,
+            "post-quantum by default"
+        );
+    }
     refused.unwrap_err().to_string()
 }
 

@@ -4,6 +4,9 @@
 //! Sans-I/O. Whatever shall change goes through the log: [`Conductor::next_entry`] says what to
 //! write, and [`Conductor::handle_written`] brings it about once it is durable.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 

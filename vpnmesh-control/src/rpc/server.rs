@@ -14,8 +14,10 @@ use tonic::{Code, Response, Status, Streaming};
 use vpnmesh_core::{NodeId, Version};
 
 use super::change::change_in;
-use super::convert::{hello_in, order_out, report_in, version_out};
+use super::convert::version_out;
 use super::dial::SEEN;
+use super::order::order_out;
+use super::report::{hello_in, report_in};
 use super::wire;
 use super::wire::admin_server::{Admin, AdminServer};
 use super::wire::agent_server::{Agent, AgentServer};
