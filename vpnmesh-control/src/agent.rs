@@ -46,7 +46,7 @@ pub enum Link {
     Refused {
         /// In its words.
         reason: String,
-        /// It has seen this node as this greater incarnation: repair the counter, then tell
+        /// It has seen this node as this incarnation, another process that is: repair the counter, then tell
         /// [`AgentHandle::restart_as`].
         seen_incarnation: Option<u64>,
     },
@@ -143,9 +143,11 @@ impl AgentHandle {
     }
 
     /// The node goes by this incarnation from the next session on.
-    pub fn restart_as(&self, incarnation: u64) {
-        self.hello
-            .send_modify(|hello| hello.incarnation = incarnation);
+    pub fn restart_as(&self, incarnation: u64, random: [u8; 16]) {
+        self.hello.send_modify(|hello| {
+            hello.incarnation = incarnation;
+            hello.random = random;
+        });
     }
 
     /// Stops it; when this returns, its connection is closed.

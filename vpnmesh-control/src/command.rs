@@ -35,6 +35,8 @@ pub enum MeshCommand {
         node: NodeId,
         /// Its incarnation, greater than all before.
         incarnation: u64,
+        /// What it drew at its start.
+        random: [u8; 16],
     },
     /// The mesh wants something else of a node.
     SetState {

@@ -16,6 +16,8 @@ pub struct Hello {
     pub name: String,
     /// Grows at each start of the node.
     pub incarnation: u64,
+    /// Drawn at each start: two processes with one counter, clones say, differ in it.
+    pub random: [u8; 16],
     /// The version of the newest membership that the node holds.
     pub seen: Version,
     /// The version of the node's software, for people.

@@ -23,8 +23,8 @@ pub struct MeshState {
     nodes: BTreeMap<NodeId, NodeEntry>, // members: at most MeshState::MAX_MEMBERS together
     clients: BTreeMap<ClientId, ClientEntry>,
     sites: BTreeMap<SiteId, SiteEntry>,
-    next_id: u64,                        // greater than every id that ever was
-    incarnations: BTreeMap<NodeId, u64>, // known nodes only, as all below
+    next_id: u64, // greater than every id that ever was
+    incarnations: BTreeMap<NodeId, (u64, [u8; 16])>, // known nodes only, as all below
     standbys: BTreeMap<NodeId, (NodeId, Version)>,
     shares: BTreeMap<NodeId, (NodeId, Ratio, Version)>,
     orders: BTreeMap<NodeId, Order>,
@@ -119,8 +119,8 @@ pub enum Refusal {
         /// The node.
         node: NodeId,
     },
-    /// The node started with a greater incarnation before: this one is a zombie, or its disk was
-    /// rolled back.
+    /// The node started with this or a greater incarnation before: this one is a zombie or a
+    /// clone, or its disk was rolled back.
     #[error("node {node} has been seen as incarnation {seen}")]
     Incarnation {
         /// The node.
@@ -181,7 +181,13 @@ impl MeshState {
     /// The greatest incarnation seen of a node.
     #[must_use]
     pub fn incarnation(&self, node: NodeId) -> Option<u64> {
-        self.incarnations.get(&node).copied()
+        self.incarnations.get(&node).map(|(counter, _)| *counter)
+    }
+
+    /// What the node of that greatest incarnation drew at its start.
+    #[must_use]
+    pub fn incarnation_random(&self, node: NodeId) -> Option<[u8; 16]> {
+        self.incarnations.get(&node).map(|(_, random)| *random)
     }
 
     /// The nodes that automation leaves alone.

@@ -169,7 +169,7 @@ async fn a_zombie_is_refused_and_learns_how_to_start_anew() {
     assert_eq!(seen_incarnation, Some(5));
     assert!(rightful.link().borrow().is_up());
     rightful.stop().await;
-    zombie.restart_as(6);
+    zombie.restart_as(6, [6; 16]);
     link(&zombie, Link::is_up).await;
 }
 

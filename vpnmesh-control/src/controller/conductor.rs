@@ -124,11 +124,16 @@ impl Conductor {
             Some(seen) if seen > hello.incarnation => {
                 return Err(Refusal::Incarnation { node, seen }.into());
             }
-            Some(seen) if seen == hello.incarnation => {}
+            Some(seen) if seen == hello.incarnation => {
+                if self.state.incarnation_random(node) != Some(hello.random) {
+                    return Err(Refusal::Incarnation { node, seen }.into());
+                }
+            }
             _ => self.propose_then(
                 MeshCommand::Started {
                     node,
                     incarnation: hello.incarnation,
+                    random: hello.random,
                 },
                 Then::Join(node),
             ),

@@ -43,6 +43,11 @@ pub(crate) fn hello_in(report: wire::AgentReport) -> Result<Hello, Error> {
     Ok(Hello {
         name: hello.name,
         incarnation: hello.incarnation,
+        random: hello
+            .random
+            .as_slice()
+            .try_into()
+            .map_err(|_| malformed("hello.random"))?,
         seen: hello.seen.map_or_else(Version::default, version_in),
         software: hello.software,
     })
@@ -53,6 +58,7 @@ pub(crate) fn hello_out(hello: &Hello) -> wire::AgentReport {
     let hello = wire::Hello {
         name: hello.name.clone(),
         incarnation: hello.incarnation,
+        random: hello.random.to_vec(),
         seen: Some(version_out(hello.seen)),
         software: hello.software.clone(),
     };

@@ -45,7 +45,11 @@ impl MeshState {
             MeshCommand::PutClient(client) => self.put_client(client),
             MeshCommand::PutSite(site) => self.put_site(site),
             MeshCommand::Forget(id) => self.forget(*id),
-            MeshCommand::Started { node, incarnation } => self.start(*node, *incarnation),
+            MeshCommand::Started {
+                node,
+                incarnation,
+                random,
+            } => self.start(*node, *incarnation, *random),
             MeshCommand::SetState {
                 node,
                 state,
@@ -157,12 +161,17 @@ impl MeshState {
         Ok(vec![self.membership_changed()])
     }
 
-    fn start(&mut self, node: NodeId, incarnation: u64) -> Result<Vec<Effect>, Refusal> {
+    fn start(
+        &mut self,
+        node: NodeId,
+        incarnation: u64,
+        random: [u8; 16],
+    ) -> Result<Vec<Effect>, Refusal> {
         self.known(node)?;
         match self.incarnations.get(&node) {
-            Some(&seen) if seen >= incarnation => Err(Refusal::Incarnation { node, seen }),
+            Some(&(seen, _)) if seen >= incarnation => Err(Refusal::Incarnation { node, seen }),
             _ => {
-                self.incarnations.insert(node, incarnation);
+                self.incarnations.insert(node, (incarnation, random));
                 Ok(Vec::new())
             }
         }

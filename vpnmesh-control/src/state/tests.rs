@@ -182,6 +182,7 @@ fn a_node_never_starts_with_a_lower_incarnation() {
     let start = |incarnation| MeshCommand::Started {
         node: NodeId(1),
         incarnation,
+        random: [0; 16],
     };
     apply(&mut state, start(5)).unwrap();
     for incarnation in [4, 5] {
@@ -225,6 +226,7 @@ fn any_command() -> impl Strategy<Value = MeshCommand> {
         (id(), 0u64..9).prop_map(|(node, incarnation)| MeshCommand::Started {
             node: NodeId(node),
             incarnation,
+            random: [0; 16],
         }),
         (id(), state, any::<bool>()).prop_map(|(node, state, automatic)| MeshCommand::SetState {
             node: NodeId(node),

@@ -42,6 +42,7 @@ fn hello(incarnation: u64) -> Hello {
     Hello {
         name: "n1".into(),
         incarnation,
+        random: [1; 16],
         seen: Version::default(),
         software: String::new(),
     }
@@ -174,4 +175,24 @@ fn an_absurd_version_of_a_node_moves_nothing() {
     conductor.handle_hello(&Hello { seen, ..hello(1) }).unwrap();
     write(&mut conductor, at(0));
     assert_eq!(conductor.state().version().term, 1);
+}
+
+#[test]
+fn a_clone_with_the_same_counter_is_told_to_start_anew() {
+    let mut conductor = leading(MeshState::default(), 1);
+    conductor.handle_hello(&hello(3)).unwrap();
+    write(&mut conductor, at(0));
+    conductor.handle_hello(&hello(3)).unwrap(); // the same process again
+    let random = [2; 16];
+    let refused = conductor.handle_hello(&Hello { random, ..hello(3) });
+    let node = NodeId(1);
+    assert!(matches!(
+        refused,
+        Err(Error::Refused(Refusal::Incarnation { seen: 3, .. }))
+    ));
+    conductor
+        .handle_hello(&Hello { random, ..hello(4) })
+        .unwrap();
+    write(&mut conductor, at(0));
+    assert_eq!(conductor.state().incarnation(node), Some(4));
 }
