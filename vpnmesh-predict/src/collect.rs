@@ -4,6 +4,7 @@
 //! out of the sample: old kernels have no PSI, containers hide parts of `/proc`.
 
 pub mod parse;
+mod process;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use std::time::Duration;
 use vpnmesh_core::{NodeHealth, NodeSample, PathSample, Ratio, Timestamp};
 
 use parse::{CpuTicks, RunDelay};
+pub use process::ProcessHealth;
 
 /// The health of the host this process runs on.
 #[derive(Clone, Debug)]

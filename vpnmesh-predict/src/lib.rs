@@ -1,6 +1,7 @@
 //! Sees failures of nodes coming.
 //!
-//! - `collect`: measures the host from `/proc`, behind [`NodeHealth`](vpnmesh_core::NodeHealth)
+//! - `collect`: measures the host, or the own process group, from `/proc`, behind
+//!   [`NodeHealth`](vpnmesh_core::NodeHealth)
 //! - [`PathMeter`]: turns the transport's packet statistics into path samples
 //! - [`TrendPredictor`]: turns samples into a calibrated risk with its evidence
 //!
@@ -14,6 +15,6 @@ pub mod synthetic;
 mod trend;
 
 #[cfg(feature = "collect")]
-pub use collect::{HostHealth, parse};
+pub use collect::{HostHealth, ProcessHealth, parse};
 pub use path::{PathCounters, PathMeter};
 pub use trend::TrendPredictor;

@@ -42,6 +42,32 @@ impl RunDelay {
     }
 }
 
+/// The processor time of one process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ProcessTicks {
+    /// Its process group.
+    pub group: i64,
+    /// Ticks in user and kernel mode, of all its threads.
+    pub used: u64,
+}
+
+/// `/proc/PID/stat`. The name of a process may hold anything, brackets too.
+///
+/// Source: proc_pid_stat(5).
+#[must_use]
+pub fn process_ticks(text: &str) -> Option<ProcessTicks> {
+    let (_, after_name) = text.rsplit_once(')')?;
+    let fields: Vec<&str> = after_name.split_whitespace().take(13).collect();
+    let [_state, _parent, group, _, _, _, _, _, _, _, _, user, system] = fields[..] else {
+        return None;
+    };
+    let (user, system): (u64, u64) = (user.parse().ok()?, system.parse().ok()?);
+    Some(ProcessTicks {
+        group: group.parse().ok()?,
+        used: user.checked_add(system)?,
+    })
+}
+
 /// `/proc/stat`: the line of all processors together.
 ///
 /// Source: proc_stat(5). Guest time is part of user time already.
