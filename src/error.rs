@@ -50,6 +50,10 @@ pub enum Error {
     #[error(transparent)]
     Keys(#[from] vpnmesh_keys::Error),
 
+    /// The controller, its line or its certificates cannot be used.
+    #[error(transparent)]
+    Control(#[from] vpnmesh_control::Error),
+
     /// The machine refused its configuration. Nothing was started.
     #[error(transparent)]
     Machine(#[from] vpnmesh_transport::Error),

@@ -30,7 +30,8 @@
 //! - `provision`: a whole mesh from a plain description: keys, certificates, settings
 //! - [`core`]: words, units, the traits that you may implement, and decisions without any I/O
 //! - [`transport`]: handshake, sessions that move between nodes, packet I/O
-//! - `predict`, `keys`: forecasts of failures; keys, signatures and what is kept on disk
+//! - `predict`, `keys`, `control`: forecasts of failures; keys and what is kept on disk; the
+//!   controller and its agents
 
 #[cfg(feature = "roles")]
 mod endpoint;
@@ -56,6 +57,8 @@ pub use member::{Member, PinnedRoot};
 #[cfg(feature = "roles")]
 pub use mesh::{Mesh, MeshBuilder};
 
+#[cfg(feature = "roles")]
+pub use vpnmesh_control as control;
 pub use vpnmesh_core as core;
 #[cfg(feature = "roles")]
 pub use vpnmesh_keys as keys;

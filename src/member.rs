@@ -63,6 +63,12 @@ impl Member {
         self.identity.public()
     }
 
+    /// The pinned root key.
+    #[must_use]
+    pub const fn root(&self) -> &VerifyingKey {
+        self.memberships.root()
+    }
+
     /// The newest membership.
     #[must_use]
     pub fn membership(&self) -> &Membership {

@@ -34,7 +34,10 @@ pub(super) trait Duty<R: Role>: Send + 'static {
         desk: &mut Desk<R>,
     );
 
-    /// A period ended, or somebody woke the keeper.
+    /// Somebody woke the keeper: there is news for this duty.
+    fn handle_wake(&mut self, _now: Timestamp, _desk: &mut Desk<R>) {}
+
+    /// A period ended.
     fn handle_timeout(&mut self, now: Timestamp, desk: &mut Desk<R>);
 
     /// When to come back.
@@ -157,7 +160,8 @@ fn keep<R: Role>(
         let wait = duty.poll_timeout().since(Clock.now()).min(MAX_WAIT);
         match queue.recv_timeout(wait) {
             Ok(Input::Machine(at, event)) => duty.handle_event(event, at, desk),
-            Ok(Input::Wake) | Err(RecvTimeoutError::Timeout) => {}
+            Ok(Input::Wake) => duty.handle_wake(Clock.now(), desk),
+            Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
         let now = Clock.now();

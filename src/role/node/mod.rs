@@ -1,26 +1,34 @@
 //! The node role: holds and shadows sessions, measures itself and hands over before it fails.
 
+mod keeper;
 mod record;
+mod uplink;
+mod warden;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use vpnmesh_core::{ShadowPolicy, Timestamp};
+use vpnmesh_control::{ControllerOrder, Link};
+use vpnmesh_core::{FailoverState, Forecast, NodeSample, Record, ShadowPolicy, Version};
+use vpnmesh_predict::TrendPredictor;
 use vpnmesh_transport::io::{Clock, IoCounters, UdpSocket};
-use vpnmesh_transport::node::{
-    NodeCommand, NodeConfig, NodeEvent, NodeMachine, NodeReport, NodeTimers,
-};
+use vpnmesh_transport::node::{NodeConfig, NodeEvent, NodeMachine, NodeReport, NodeTimers};
 
 use super::json::{Fields, fields};
-use super::keeper::{Desk, Duty, Start, next_after, spawn};
+use super::keeper::{Start, spawn};
 use super::{Handle, Names, Role};
 use crate::settings::{
     ControlSettings, CpuSource, FailoverSettings, FromFile, ProfileSetting, anchor,
 };
 use crate::{Error, Member};
+use keeper::{Keeper, Meter};
+use uplink::Uplink;
+use warden::Warden;
 
 /// What a node is started with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,6 +60,12 @@ pub struct Settings {
 pub enum Event {
     /// The machine told something.
     Machine(NodeEvent),
+    /// The node decided by itself, or something followed from that.
+    Own(Record),
+    /// The line to the controller came up, went down or was refused.
+    Controller(Link),
+    /// The controller ordered something.
+    Ordered(ControllerOrder),
     /// Something is wrong that the node survives.
     Trouble(String),
 }
@@ -63,6 +77,14 @@ pub struct Report {
     pub machine: NodeReport,
     /// Its packet thread.
     pub io: IoCounters,
+    /// What it measured.
+    pub sample: NodeSample,
+    /// What it expects of itself.
+    pub forecast: Option<Forecast>,
+    /// Where its own handover stands.
+    pub handover: FailoverState,
+    /// Whether a controller listens.
+    pub controller: bool,
 }
 
 /// The node role.
@@ -108,6 +130,9 @@ impl Role for Node {
     fn event_record(event: &Event, names: &Names) -> (&'static str, Fields) {
         match event {
             Event::Machine(event) => record::of_machine(event, names),
+            Event::Own(record) => record::of_own(record),
+            Event::Controller(link) => record::of_link(link),
+            Event::Ordered(order) => record::of_order(order, names),
             Event::Trouble(text) => ("trouble", fields(json!({"text": text}))),
         }
     }
@@ -125,75 +150,61 @@ pub fn start_with(
     settings: Settings,
     socket: Option<std::net::UdpSocket>,
 ) -> Result<Handle<Node>, Error> {
+    let policy = settings.failover.policy()?;
+    if !SAMPLE_MS.contains(&settings.sample_every_ms) {
+        let problem = "must lie between 100 and 10000";
+        return Err(Error::invalid(
+            "setting sample_every_ms",
+            settings.sample_every_ms,
+            problem,
+        ));
+    }
     let mut member = Member::open(&settings.state)?;
     let udp = match socket {
         Some(socket) => UdpSocket::from_std(socket)?,
         None => UdpSocket::bind(settings.listen)?,
     };
-    let (station, _) = member.begin(settings.profile.into())?;
+    let (station, incarnation) = member.begin(settings.profile.into())?;
     let config = NodeConfig {
         station,
         shadows: ShadowPolicy::default(),
         timers: NodeTimers::default(),
     };
     let machine = NodeMachine::new(config, Clock.now())?;
-    let me = member.membership().node(machine.id());
-    let name = me.map(|me| me.name.clone()).unwrap_or_default();
+    let me = machine.id();
+    let entry = member.membership().node(me);
+    let name = entry.map(|entry| entry.name.clone()).unwrap_or_default();
+    let (root, seen) = (member.root().clone(), member.membership().version);
     let start = Start {
         member,
         machine,
         udp,
         packet_io: None,
-        name,
+        name: name.clone(),
     };
-    spawn(start, |_| Ok(Box::new(Keeper { due: Clock.now() })))
-}
-
-#[derive(Debug)]
-struct Keeper {
-    due: Timestamp,
-}
-
-impl Duty<Node> for Keeper {
-    fn handle_event(&mut self, event: NodeEvent, at: Timestamp, desk: &mut Desk<Node>) {
-        match event {
-            NodeEvent::Report(machine) => {
-                let io = desk.commands.counters();
-                let machine = *machine;
-                return desk.publish(Report { machine, io }, at);
-            }
-            NodeEvent::Membership(ref signed) => {
-                if let Err(error) = desk.keep(signed) {
-                    desk.emit(Event::Trouble(error.to_string()), at);
-                }
-            }
-            NodeEvent::IncarnationSeen(seen) => match desk.begin_again(seen) {
-                Ok(incarnation) => desk.ask(NodeCommand::Resumed { incarnation }),
-                Err(error) => desk.emit(Event::Trouble(error.to_string()), at),
-            },
-            NodeEvent::SessionTaken { .. }
-            | NodeEvent::SessionLeft { .. }
-            | NodeEvent::ShadowsReady { .. }
-            | NodeEvent::ShiftFailed { .. }
-            | NodeEvent::PeerSilent(_)
-            | NodeEvent::PeerConnected(_)
-            | NodeEvent::PeerHealth { .. } => {}
-        }
-        desk.emit(Event::Machine(event), at);
-    }
-
-    fn handle_timeout(&mut self, now: Timestamp, desk: &mut Desk<Node>) {
-        self.due = next_after(self.due, REPORT_EVERY, now);
-        desk.ask(NodeCommand::Report);
-    }
-
-    fn poll_timeout(&self) -> Timestamp {
-        self.due
-    }
+    spawn(start, |wake| {
+        let control = settings.control.as_ref();
+        let uplink =
+            control.map(|control| Uplink::start(control, &name, incarnation, seen, wake.clone()));
+        Ok(Box::new(Keeper {
+            me,
+            every: Duration::from_millis(settings.sample_every_ms),
+            due: Clock.now(),
+            meter: Meter::new(settings.cpu),
+            warden: Warden::new(me, policy, Box::new(TrendPredictor::new())),
+            uplink: uplink.transpose()?,
+            link_up: false,
+            root,
+            obeyed: Version::default(),
+            warming: None,
+            leaving: None,
+            silent: BTreeSet::new(),
+        }))
+    })
 }
 
 fn default_sample() -> u64 {
     200
 }
 
-const REPORT_EVERY: Duration = Duration::from_millis(250);
+const SAMPLE_MS: RangeInclusive<u64> = 100..=10_000;

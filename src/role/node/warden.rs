@@ -1,0 +1,408 @@
+//! The node's judgement of itself: sample → forecast → its own handover.
+//!
+//! Sans-I/O. While a controller listens it only watches, and finishes what it began before; else it
+//! moves its sessions itself, by the same [`Failover`] machine that the controller has.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use vpnmesh_core::{
+    ActionKind, Failover, FailoverPolicy, FailoverState, FailurePredictor, Forecast, HealthReport,
+    Membership, NodeId, NodeSample, NodeState, PathSample, Permit, Ratio, Record, Region,
+    ShadowCandidate, ShadowPolicy, Timestamp, Verdict, WitnessPolicy, Witnesses, rank_candidates,
+};
+use vpnmesh_transport::node::{NodeReport, PeerId};
+
+/// What the node shall do with its sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Order {
+    pub(super) to: Option<NodeId>,
+    pub(super) share: Ratio,
+}
+
+/// Watches over one node: its own.
+#[derive(Debug)]
+pub(super) struct Warden {
+    me: NodeId,
+    policy: FailoverPolicy,
+    predictor: Box<dyn FailurePredictor>,
+    failover: Failover,
+    witnesses: Witnesses,
+    peers: BTreeMap<NodeId, Peer>, // nodes of the membership only
+    forecast: Option<Forecast>,
+    well_since: Option<Timestamp>,
+    orders: Vec<Order>, // drained after every call
+}
+
+/// What is known of another node.
+#[derive(Debug, Clone, Copy, Default)]
+struct Peer {
+    load: Ratio,
+    risk: Ratio,
+    heard: Option<Timestamp>,
+}
+
+impl Warden {
+    pub(super) fn new(
+        me: NodeId,
+        policy: FailoverPolicy,
+        predictor: Box<dyn FailurePredictor>,
+    ) -> Self {
+        Self {
+            me,
+            policy,
+            predictor,
+            failover: Failover::new(me, policy),
+            witnesses: Witnesses::new(WitnessPolicy::default()),
+            peers: BTreeMap::new(),
+            forecast: None,
+            well_since: None,
+            orders: Vec::new(),
+        }
+    }
+
+    /// The newest forecast, with what others report counted in.
+    pub(super) const fn forecast(&self) -> Option<&Forecast> {
+        self.forecast.as_ref()
+    }
+
+    pub(super) const fn state(&self) -> FailoverState {
+        self.failover.state()
+    }
+
+    /// Another node says how it is, and what it sees of us.
+    pub(super) fn handle_peer_health(
+        &mut self,
+        from: NodeId,
+        (load, risk): (Ratio, Ratio),
+        losses: &[(NodeId, Ratio)],
+        now: Timestamp,
+    ) {
+        let heard = Some(now);
+        self.peers.insert(from, Peer { load, risk, heard });
+        let about_us = losses.iter().find(|(node, _)| *node == self.me);
+        if let Some((_, loss)) = about_us {
+            let verdict = verdict(*loss);
+            let report = HealthReport {
+                from,
+                about: self.me,
+                verdict,
+                risk: None,
+                path: None,
+                own_delay: Duration::ZERO,
+            };
+            self.witnesses.handle_report(&report, now);
+        }
+    }
+
+    /// A period ended: what the node measured, and what its machine says.
+    ///
+    /// `led`: a controller listens and decides.
+    pub(super) fn handle_sample(
+        &mut self,
+        sample: &NodeSample,
+        report: &NodeReport,
+        membership: &Membership,
+        led: bool,
+        now: Timestamp,
+    ) {
+        self.peers
+            .retain(|node, _| membership.node(*node).is_some());
+        self.predictor.observe(self.me, sample, now);
+        let own = self.predictor.forecast(self.me, self.policy.horizon, now);
+        let told = self.witnesses.trouble(self.me, self.policy.horizon, now);
+        self.forecast = worse(own, told);
+        let permit = if led { Permit::Spent } else { Permit::Free };
+        let candidates = self.candidates(report, membership, now);
+        self.failover.handle_surroundings(&candidates, permit, now);
+        if let Some(forecast) = &self.forecast {
+            self.failover.handle_forecast(forecast, now);
+        }
+        self.note_progress(report, now);
+        self.failover.handle_timeout(now);
+        self.drain();
+        self.come_back(now);
+    }
+
+    /// The controller decided about this node: what the node began itself is over.
+    pub(super) fn handle_overruled(&mut self) {
+        self.failover = Failover::new(self.me, self.policy);
+        self.well_since = None;
+    }
+
+    /// What shall happen to the sessions.
+    pub(super) fn poll_order(&mut self) -> Option<Order> {
+        (!self.orders.is_empty()).then(|| self.orders.remove(0))
+    }
+
+    /// What was decided and why.
+    pub(super) fn poll_record(&mut self) -> Option<Record> {
+        self.failover.poll_record()
+    }
+
+    /// The risk that the node fails soon; nothing while too little is known.
+    pub(super) fn risk(&self) -> Ratio {
+        self.forecast
+            .as_ref()
+            .map_or(Ratio::ZERO, |forecast| forecast.probability)
+    }
+
+    /// A standby is ready once every session has its shadows; the node is empty without sessions.
+    fn note_progress(&mut self, report: &NodeReport, now: Timestamp) {
+        if let FailoverState::Warming { standby } = self.failover.state()
+            && is_ready(report, standby)
+        {
+            self.failover.handle_standby_ready(standby, now);
+        }
+        if report.sessions == 0 {
+            self.failover.handle_drained(now);
+        }
+    }
+
+    fn drain(&mut self) {
+        while let Some(action) = self.failover.poll_action() {
+            match action.kind {
+                ActionKind::SetShare { to, share, .. } => {
+                    let to = Some(to);
+                    self.orders.push(Order { to, share });
+                }
+                ActionKind::WarmStandby { .. } // shadows are warm; `note_progress` checks it
+                | ActionKind::ReleaseStandby { .. }
+                | ActionKind::RemoveNode { .. } // a node alone changes no membership
+                | ActionKind::RestoreNode { .. }
+                | ActionKind::Freeze { .. }
+                | ActionKind::Thaw => {}
+            }
+        }
+    }
+
+    /// An emptied node that has been well for long takes sessions again. None returns by itself.
+    fn come_back(&mut self, now: Timestamp) {
+        let well = self.risk() < self.policy.recede;
+        if !well || self.failover.state() != FailoverState::Removed {
+            self.well_since = None;
+            return;
+        }
+        let since = *self.well_since.get_or_insert(now);
+        if now.since(since) >= self.policy.dwell {
+            self.handle_overruled();
+            let share = Ratio::ZERO;
+            self.orders.push(Order { to: None, share });
+        }
+    }
+
+    /// Who could take over, best first.
+    fn candidates(
+        &self,
+        report: &NodeReport,
+        membership: &Membership,
+        now: Timestamp,
+    ) -> Vec<NodeId> {
+        let home = membership.node(self.me).map(|node| node.region.clone());
+        let home = home.unwrap_or_else(|| Region(String::new()));
+        let connected = report.paths.iter().filter_map(|(peer, path)| match peer {
+            PeerId::Node(node) => Some((*node, path)),
+            PeerId::Site(_) => None,
+        });
+        let candidate = |(node, path): (NodeId, &vpnmesh_transport::path::PathFigures)| {
+            let entry = membership.node(node)?;
+            let usable = matches!(entry.state, NodeState::Active | NodeState::Standby);
+            let peer = self.peers.get(&node).copied().unwrap_or_default();
+            let fresh = peer.heard.is_some_and(|at| now.since(at) < FRESH);
+            Some(ShadowCandidate {
+                node,
+                region: entry.region.clone(),
+                load: peer.load,
+                rtt_to_client: path.rtt,
+                healthy: usable && fresh && peer.risk < self.policy.recede,
+            })
+        };
+        let all: Vec<ShadowCandidate> = connected.filter_map(candidate).collect();
+        rank_candidates(&all, self.me, &home, &ShadowPolicy::default())
+    }
+}
+
+/// Whether `standby` could take over now: it is there, and every session has its shadows.
+pub(super) fn is_ready(report: &NodeReport, standby: NodeId) -> bool {
+    let there = report
+        .paths
+        .iter()
+        .any(|(peer, _)| *peer == PeerId::Node(standby));
+    there && report.covered >= report.sessions
+}
+
+/// Paths to nodes as the predictor wants them.
+pub(super) fn paths(report: &NodeReport) -> Vec<PathSample> {
+    let nodes = report.paths.iter().filter_map(|(peer, path)| match peer {
+        PeerId::Node(node) => Some(PathSample {
+            peer: *node,
+            rtt: path.rtt,
+            jitter: path.rtt.map(|_| path.deviation),
+            loss: path.rtt.map(|_| Ratio::saturating(path.loss)),
+            packets: PROBES_BEHIND_LOSS,
+        }),
+        PeerId::Site(_) => None,
+    });
+    nodes.collect()
+}
+
+/// How a path with this loss looks.
+pub(super) fn verdict(loss: Ratio) -> Verdict {
+    if loss >= Ratio::saturating(TROUBLE) {
+        Verdict::Troubled
+    } else {
+        Verdict::Well
+    }
+}
+
+fn worse(a: Option<Forecast>, b: Option<Forecast>) -> Option<Forecast> {
+    match (a, b) {
+        (Some(a), Some(b)) if b.probability > a.probability => Some(b),
+        (Some(a), _) => Some(a),
+        (None, b) => b,
+    }
+}
+
+/// Loss at which a path is in trouble. Taste: TCP over it is a tenth of what it could be.
+const TROUBLE: f64 = 0.1;
+/// Three periods of health reports between nodes.
+const FRESH: Duration = Duration::from_millis(1500);
+/// The transport's loss is over its last 64 probes.
+const PROBES_BEHIND_LOSS: u32 = 64;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap as Map;
+
+    use vpnmesh_core::{NodeEntry, PublicKey, Version};
+    use vpnmesh_transport::path::PathFigures;
+
+    use super::*;
+
+    /// Forecasts what it is told.
+    #[derive(Debug)]
+    struct Oracle;
+
+    impl FailurePredictor for Oracle {
+        fn observe(&mut self, _: NodeId, _: &NodeSample, _: Timestamp) {}
+
+        fn forecast(&self, _: NodeId, horizon: Duration, now: Timestamp) -> Option<Forecast> {
+            let sick = now >= SICK_AT && now < WELL_AT;
+            Some(Forecast {
+                probability: if sick {
+                    Ratio::saturating(0.9)
+                } else {
+                    Ratio::ZERO
+                },
+                horizon,
+                lead: None,
+                evidence: Vec::new(),
+                confidence: Ratio::ONE,
+            })
+        }
+    }
+
+    const SICK_AT: Timestamp = Timestamp(1_000_000_000);
+    const WELL_AT: Timestamp = Timestamp(20_000_000_000);
+    const ME: NodeId = NodeId(1);
+    const OTHER: NodeId = NodeId(2);
+
+    fn membership() -> Membership {
+        let node = |id: NodeId| NodeEntry {
+            id,
+            name: id.to_string(),
+            region: Region(format!("r{}", id.0)),
+            key: PublicKey([id.0 as u8; 32]),
+            addresses: Vec::new(),
+            state: NodeState::Active,
+        };
+        Membership {
+            version: Version::default(),
+            nodes: vec![node(ME), node(OTHER)],
+            ..Membership::default()
+        }
+    }
+
+    fn report(sessions: usize) -> NodeReport {
+        let path = PathFigures {
+            rtt: Some(Duration::from_millis(10)),
+            deviation: Duration::ZERO,
+            lowest: None,
+            loss: 0.0,
+            last_heard: None,
+        };
+        NodeReport {
+            sessions,
+            covered: sessions,
+            shadowed: 0,
+            staleness: Duration::ZERO,
+            paths: vec![(PeerId::Node(OTHER), path)],
+            forwarded: 0,
+            forwarded_bytes: 0,
+            drops: Map::new(),
+            lateness: Duration::ZERO,
+        }
+    }
+
+    /// The shares ordered from second `from` to `until`, five samples a second.
+    fn run(warden: &mut Warden, led: bool, from: u64, until: u64) -> Vec<f64> {
+        let mut shares = Vec::new();
+        for tick in from * 5..until * 5 {
+            let now = Timestamp(tick * 200_000_000);
+            warden.handle_peer_health(OTHER, (Ratio::ZERO, Ratio::ZERO), &[], now);
+            let sessions = usize::from(shares.last() != Some(&1.0));
+            let sample = NodeSample::default();
+            warden.handle_sample(&sample, &report(sessions), &membership(), led, now);
+            while let Some(order) = warden.poll_order() {
+                shares.push(order.share.get());
+            }
+        }
+        shares
+    }
+
+    fn warden() -> Warden {
+        Warden::new(ME, FailoverPolicy::default(), Box::new(Oracle))
+    }
+
+    #[test]
+    fn alone_it_moves_everything_step_by_step_and_comes_back_once_well() {
+        let mut warden = warden();
+        assert_eq!(run(&mut warden, false, 0, 12), [0.1, 0.4, 0.7, 1.0]);
+        assert_eq!(warden.state(), FailoverState::Removed);
+        assert!(
+            run(&mut warden, false, 12, 29).is_empty(),
+            "not before it was well for long"
+        );
+        assert_eq!(run(&mut warden, false, 29, 32), [0.0]);
+    }
+
+    #[test]
+    fn led_it_begins_nothing_and_without_the_controller_it_starts_at_once() {
+        let mut warden = warden();
+        assert!(run(&mut warden, true, 0, 5).is_empty());
+        assert_eq!(run(&mut warden, false, 5, 6), [0.1]);
+        assert_eq!(
+            run(&mut warden, true, 6, 9),
+            [0.4, 0.7, 1.0],
+            "it finishes what it began"
+        );
+    }
+
+    #[test]
+    fn two_peers_that_lose_our_packets_for_long_start_a_handover() {
+        let mut warden = warden();
+        let losses = [(ME, Ratio::saturating(0.5))];
+        for tick in 0..4 {
+            let now = Timestamp(tick * 1_000_000_000);
+            for from in [OTHER, NodeId(3)] {
+                warden.handle_peer_health(from, (Ratio::ZERO, Ratio::ZERO), &losses, now);
+            }
+        }
+        let now = Timestamp(3_000_000_000);
+        let trouble = warden.witnesses.trouble(ME, Duration::from_secs(9), now);
+        assert_eq!(
+            trouble.map(|forecast| forecast.probability),
+            Some(Ratio::ONE)
+        );
+    }
+}
