@@ -80,11 +80,11 @@ impl Member {
     ///
     /// # Errors
     /// [`Error::Keys`] if the disk refuses; nothing may be sent then.
-    pub fn begin(&mut self, profile: Profile) -> Result<(StationConfig, u64), Error> {
+    pub fn begin(&mut self, profile: Profile) -> Result<StationConfig, Error> {
         let suite = CryptoSuite::preferred();
         let life = self.incarnations.advance()?;
         let signed = self.memberships.signed();
-        let config = StationConfig {
+        Ok(StationConfig {
             suite,
             identity: Identity::from_secret(&suite, self.identity.secret().duplicate()),
             incarnation: Incarnation {
@@ -97,8 +97,7 @@ impl Member {
             site_secret: None,
             membership: signed.map(SignedMembership::to_bytes).unwrap_or_default(),
             verifier: Box::new(PinnedRoot(self.memberships.root().clone())),
-        };
-        Ok((config, life.counter))
+        })
     }
 
     /// Begins a new life above the counter that a peer has seen.

@@ -2,29 +2,31 @@
 //! and one directory with settings for each process.
 //!
 //! ```text
-//! DIR/root/        signing.key, ca/            the mesh itself: keep it off the nodes
-//! DIR/controller/  controller.toml, ...
-//! DIR/nodes/NAME/  node.toml, identity.key, root.pub, membership, control/
+//! DIR/controller/    controller.toml, signing.key, root.pub, membership, tls/, ca/
+//! DIR/admin/         tls/: for `vpnmesh status` and `vpnmesh explain`
+//! DIR/nodes/NAME/    node.toml, identity.key, root.pub, membership, tls/
 //! DIR/clients/NAME/  client.toml, identity.key, root.pub, membership
 //! DIR/sites/NAME/    site.toml, identity.key, root.pub, membership
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::DirBuilder;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use vpnmesh_control::pki::{MeshCa, Role};
 use vpnmesh_core::{
     ClientEntry, ClientId, Membership, NodeEntry, NodeId, NodeState, Prefix, Region, SiteEntry,
     SiteId, Tier, Version,
 };
 use vpnmesh_keys::{IdentityKey, SignedMembership, SigningKey, write_new_durably};
 
-use crate::role::{client, node, site};
-use crate::settings::{CpuSource, FailoverSettings, FromFile, TunSettings};
+use crate::role::controller::AutomationSettings;
+use crate::role::{client, controller, node, site};
+use crate::settings::{ControlSettings, CpuSource, FailoverSettings, FromFile, TunSettings};
 use crate::{Error, member};
 
 /// What a mesh shall look like.
@@ -34,9 +36,12 @@ pub struct MeshDescription {
     /// Its name, for certificates. Default "mesh".
     #[serde(default = "default_name")]
     pub name: String,
-    /// Where its controller listens. Default: no controller.
+    /// Where its controller listens and agents reach it. Default: no controller.
     #[serde(default)]
     pub controller: Option<SocketAddr>,
+    /// What its automation may do.
+    #[serde(default)]
+    pub automation: AutomationSettings,
     /// Its nodes, at least one.
     pub nodes: Vec<NodeDescription>,
     /// Its clients.
@@ -126,6 +131,12 @@ impl Provisioned {
         self.directory.join("controller")
     }
 
+    /// The directory of the administrator, with certificates in `tls`.
+    #[must_use]
+    pub fn admin(&self) -> PathBuf {
+        self.directory.join("admin")
+    }
+
     /// The directory of a node, with `node.toml`.
     #[must_use]
     pub fn node(&self, name: &str) -> PathBuf {
@@ -161,16 +172,16 @@ pub fn provision(description: &MeshDescription, directory: &Path) -> Result<Prov
         membership,
     };
     let root = SigningKey::generate()?;
-    let home = directory.join("root");
-    create(&home)?;
-    root.write_new(&home.join("signing.key"))?;
+    let ca = MeshCa::generate(&description.name)?;
     let signed = SignedMembership::sign(&mesh.membership, &root).to_bytes();
     let writer = Writer {
         description,
         mesh: &mesh,
         root: &root,
+        ca: &ca,
         signed: &signed,
     };
+    writer.controller()?;
     writer.members(&keys)?;
     Ok(mesh)
 }
@@ -201,15 +212,51 @@ struct Writer<'a> {
     description: &'a MeshDescription,
     mesh: &'a Provisioned,
     root: &'a SigningKey,
+    ca: &'a MeshCa,
     signed: &'a [u8],
 }
 
 impl Writer<'_> {
+    /// The signing key, the CA, and what the controller needs besides. They are written without a
+    /// controller too: one may come later.
+    fn controller(&self) -> Result<(), Error> {
+        let home = self.mesh.controller();
+        create(&home)?;
+        self.root.write_new(&home.join("signing.key"))?;
+        self.root.verifying_key().write(&home.join("root.pub"))?;
+        write_new_durably(&home.join("membership"), self.signed)?;
+        self.ca.write_new(&home.join("ca"))?;
+        self.ca
+            .issue(Role::Controller, "controller")?
+            .write(&home.join("tls"))?;
+        self.ca
+            .issue(Role::Admin, "admin")?
+            .write(&self.mesh.admin().join("tls"))?;
+        let settings = controller::Settings {
+            listen: self.description.controller.unwrap_or(DEFAULT_CONTROLLER),
+            state: "log".into(),
+            credentials: "tls".into(),
+            signing_key: "signing.key".into(),
+            founding: "membership".into(),
+            failover: self.description.failover,
+            regions: BTreeMap::new(),
+            automation: self.description.automation,
+        };
+        write_toml(&home.join("controller.toml"), &settings)
+    }
+
     fn members(&self, keys: &Keys) -> Result<(), Error> {
         for (node, key) in self.description.nodes.iter().zip(&keys.nodes) {
             let home = self.mesh.node(&node.name);
             self.member(&home, key)?;
+            self.ca
+                .issue(Role::Node, &node.name)?
+                .write(&home.join("tls"))?;
             let settings = node::Settings {
+                control: self.description.controller.map(|address| ControlSettings {
+                    address,
+                    credentials: "tls".into(),
+                }),
                 cpu: self.description.cpu,
                 failover: self.description.failover,
                 ..node::Settings::new(".", node.address)
@@ -270,9 +317,11 @@ fn check(description: &MeshDescription) -> Result<(), Error> {
     let sites = description.sites.iter().map(|site| ("site", &site.name));
     let mut seen = BTreeSet::new();
     for (what, name) in nodes.chain(clients).chain(sites) {
-        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        let plain =
+            |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
         if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(plain) {
-            let problem = "is no name; use 1 to 63 letters, digits, dashes and underscores";
+            let problem =
+                "is no name; use 1 to 63 lower-case letters, digits, dashes and underscores";
             return wrong(what, name, problem);
         }
         if !seen.insert(name) {
@@ -359,4 +408,5 @@ fn yes() -> bool {
     true
 }
 
+const DEFAULT_CONTROLLER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 7443);
 const MAX_NAME: usize = 63; // a DNS label, RFC 1035, section 2.3.4

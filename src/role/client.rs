@@ -128,7 +128,7 @@ pub fn start_with(
     let mut member = Member::open(&settings.state)?;
     let listen = settings.listen.unwrap_or_else(|| member.any_address());
     let udp = UdpSocket::bind(listen)?;
-    let (station, _) = member.begin(settings.profile.into())?;
+    let station = member.begin(settings.profile.into())?;
     let config = ClientConfig {
         station,
         tier: settings.tier,

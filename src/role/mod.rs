@@ -7,7 +7,7 @@
 //! ```
 //!
 //! [`client`], [`node`] and [`site`] have each a `Settings` and a marker type that implements
-//! [`Role`]. [`start`] gives a [`Handle`]; [`run`] blocks until SIGTERM or SIGINT and prints.
+//! [`Role`]; [`controller`] has functions of its own. [`start`] gives a [`Handle`]; [`run`] blocks until SIGTERM or SIGINT and prints.
 //!
 //! Each printed line is one object:
 //!
@@ -18,6 +18,7 @@
 //! `t_ns` is `CLOCK_MONOTONIC` when the packet thread said it. `report` comes every 250 ms.
 
 pub mod client;
+pub mod controller;
 mod device;
 mod handle;
 mod json;

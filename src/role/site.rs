@@ -122,7 +122,7 @@ pub fn start_with(
     let mut member = Member::open(&settings.state)?;
     let listen = settings.listen.unwrap_or_else(|| member.any_address());
     let udp = UdpSocket::bind(listen)?;
-    let (station, _) = member.begin(settings.profile.into())?;
+    let station = member.begin(settings.profile.into())?;
     let machine = SiteMachine::new(SiteConfig::new(station), Clock.now())?;
     let me = member.membership().site_by_key(&member.key());
     let name = me.map(|me| me.name.clone()).unwrap_or_default();

@@ -312,7 +312,7 @@ impl Keeper {
         match desk.begin_again(seen) {
             Ok(incarnation) => {
                 if let Some(uplink) = &self.uplink {
-                    uplink.restart_as(incarnation.counter);
+                    uplink.restart_as(incarnation);
                 }
                 desk.ask(NodeCommand::Resumed { incarnation });
             }

@@ -164,7 +164,8 @@ pub fn start_with(
         Some(socket) => UdpSocket::from_std(socket)?,
         None => UdpSocket::bind(settings.listen)?,
     };
-    let (station, incarnation) = member.begin(settings.profile.into())?;
+    let station = member.begin(settings.profile.into())?;
+    let incarnation = station.incarnation;
     let config = NodeConfig {
         station,
         shadows: ShadowPolicy::default(),

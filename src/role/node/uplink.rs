@@ -7,6 +7,7 @@ use tokio::sync::{oneshot, watch};
 use vpnmesh_control::pki::Credentials;
 use vpnmesh_control::{Agent, AgentConfig, AgentHandle, ControllerOrder, Hello, Link, Reporter};
 use vpnmesh_core::Version;
+use vpnmesh_transport::Incarnation;
 
 use super::Node;
 use crate::Error;
@@ -18,7 +19,7 @@ use crate::settings::ControlSettings;
 pub(super) struct Uplink {
     pub(super) reporter: Reporter,
     news: Receiver<News>,
-    incarnation: watch::Sender<u64>,
+    incarnation: watch::Sender<Incarnation>,
     _alive: oneshot::Sender<()>,
 }
 
@@ -36,7 +37,7 @@ impl Uplink {
     pub(super) fn start(
         settings: &ControlSettings,
         name: &str,
-        incarnation: u64,
+        incarnation: Incarnation,
         seen: Version,
         wake: SyncSender<Input<Node>>,
     ) -> Result<Self, Error> {
@@ -50,7 +51,8 @@ impl Uplink {
         };
         let hello = Hello {
             name: name.to_owned(),
-            incarnation,
+            incarnation: incarnation.counter,
+            random: incarnation.random,
             seen,
             software: concat!("vpnmesh ", env!("CARGO_PKG_VERSION")).to_owned(),
         };
@@ -90,7 +92,7 @@ impl Uplink {
     }
 
     /// The node goes by this incarnation from now on.
-    pub(super) fn restart_as(&self, incarnation: u64) {
+    pub(super) fn restart_as(&self, incarnation: Incarnation) {
         self.incarnation.send_replace(incarnation);
     }
 }
@@ -109,7 +111,7 @@ impl Outlet {
     }
 }
 
-async fn relay(mut agent: AgentHandle, mut lives: watch::Receiver<u64>, outlet: Outlet) {
+async fn relay(mut agent: AgentHandle, mut lives: watch::Receiver<Incarnation>, outlet: Outlet) {
     let mut link = agent.link();
     outlet.send(News::Link(link.borrow_and_update().clone()));
     loop {
@@ -122,7 +124,10 @@ async fn relay(mut agent: AgentHandle, mut lives: watch::Receiver<u64>, outlet: 
                 let now = link.borrow_and_update().clone();
                 outlet.send(News::Link(now));
             }
-            Ok(()) = lives.changed() => agent.restart_as(*lives.borrow_and_update()),
+            Ok(()) = lives.changed() => {
+                let life = *lives.borrow_and_update();
+                agent.restart_as(life.counter, life.random);
+            }
             else => return,
         }
     }
