@@ -1,7 +1,9 @@
 //! Where random bytes come from: the system, or a seed in simulation.
 
+use std::convert::Infallible;
 use std::fmt::{self, Debug};
 
+use rand_core::{TryCryptoRng, TryRng};
 use sha2::{Digest, Sha256};
 use vpnmesh_core::Secret;
 use zeroize::Zeroize;
@@ -107,6 +109,32 @@ impl Drop for SeededEntropy {
         self.rest.zeroize();
     }
 }
+
+/// Our entropy in the form that RustCrypto draws from.
+pub(crate) struct Draw<'a>(pub(crate) &'a mut dyn Entropy);
+
+impl TryRng for Draw<'_> {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        let mut bytes = [0; 4];
+        self.0.fill(&mut bytes);
+        Ok(u32::from_le_bytes(bytes))
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        let mut bytes = [0; 8];
+        self.0.fill(&mut bytes);
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        self.0.fill(bytes);
+        Ok(())
+    }
+}
+
+impl TryCryptoRng for Draw<'_> {}
 
 #[cfg(test)]
 mod tests {

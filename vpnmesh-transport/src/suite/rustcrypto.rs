@@ -10,13 +10,12 @@ use aes_gcm::{Aes128Gcm, Aes256Gcm};
 use chacha20poly1305::ChaCha20Poly1305;
 use ml_kem::kem::{Decapsulate, Encapsulate, Generate, KeyExport};
 use ml_kem::{DecapsulationKey, EncapsulationKey, MlKem768, MlKem1024};
-use rand_core::{TryCryptoRng, TryRng};
 use vpnmesh_core::Secret;
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroize;
 
 use super::{Cipher, CryptoSuite, DhKey, Kem, KemPair, KemSecret, PacketAead};
-use crate::entropy::Entropy;
+use crate::entropy::{Draw, Entropy};
 
 /// The pure Rust provider.
 #[must_use]
@@ -155,29 +154,3 @@ fn take(mut shared: ml_kem::SharedKey) -> Secret<32> {
     shared.as_mut_slice().zeroize();
     secret.unwrap_or_else(|never| match never {})
 }
-
-/// Our entropy in the form that RustCrypto draws from.
-struct Draw<'a>(&'a mut dyn Entropy);
-
-impl TryRng for Draw<'_> {
-    type Error = Infallible;
-
-    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
-        let mut bytes = [0; 4];
-        self.0.fill(&mut bytes);
-        Ok(u32::from_le_bytes(bytes))
-    }
-
-    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
-        let mut bytes = [0; 8];
-        self.0.fill(&mut bytes);
-        Ok(u64::from_le_bytes(bytes))
-    }
-
-    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
-        self.0.fill(bytes);
-        Ok(())
-    }
-}
-
-impl TryCryptoRng for Draw<'_> {}
