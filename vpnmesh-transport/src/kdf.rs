@@ -36,7 +36,8 @@ pub fn digest(label: &str, parts: &[&[u8]]) -> [u8; 32] {
     Sha256::digest(framed(label, parts)).into()
 }
 
-fn framed(label: &str, parts: &[&[u8]]) -> Vec<u8> {
+/// `label`, a zero byte, then each part with its length in two bytes (little endian).
+pub(crate) fn framed(label: &str, parts: &[&[u8]]) -> Vec<u8> {
     let mut bytes =
         Vec::with_capacity(label.len() + 1 + parts.iter().map(|p| p.len() + 2).sum::<usize>());
     bytes.extend_from_slice(label.as_bytes());
@@ -87,6 +88,12 @@ pub mod label {
     pub const FIRST_NONCE: &str = "vpnmesh v1 first move";
     /// The receipt key of client and site.
     pub const RECEIPT: &str = "vpnmesh v1 receipts";
+    /// What a branch leaves for a consumer that speaks ESP.
+    pub const ESP: &str = "vpnmesh v1 esp of branch";
+    /// The ESP keys of a move.
+    pub const ESP_MOVE: &str = "vpnmesh v1 esp packets of move";
+    /// What a value sealed to a holder is bound to.
+    pub const SEALED: &str = "vpnmesh v1 sealed to holder";
     /// Blocks of the seeded generator.
     pub const SEEDED: &str = "vpnmesh v1 seeded entropy";
 }

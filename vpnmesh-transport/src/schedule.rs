@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! root(g) ─ branch(i) ─┬─ move keys: up, down    (one pair per move and client nonce)
+//!                      ├─ esp ─ esp keys: up, down  (likewise, for a consumer that speaks ESP)
 //!                      └─ next ─ root(g + 1)     (with fresh randomness of both sides)
 //! ```
 //!
@@ -60,6 +61,18 @@ pub struct MoveKeys {
     pub down: Secret<32>,
 }
 
+/// The two directions of a move for a consumer that speaks ESP. Each is 32 bytes of key and 4 bytes
+/// of salt; a cipher with a shorter key takes the first bytes of the key.
+///
+/// Source: RFC 4106 section 8.1, RFC 7634 section 2.
+#[derive(Debug)]
+pub struct EspKeys {
+    /// From client to holder.
+    pub up: Secret<36>,
+    /// From holder to client.
+    pub down: Secret<36>,
+}
+
 /// The secret of one branch.
 #[must_use]
 pub fn branch_secret(root: &Secret<32>, context: &BranchContext) -> Secret<32> {
@@ -101,27 +114,48 @@ pub fn next_root(
 /// The keys of one move.
 #[must_use]
 pub fn move_keys(branch: &Secret<32>, context: &MoveContext) -> MoveKeys {
-    let direction = |name: &[u8]| {
-        kdf::derive(
-            &[],
-            &[branch.expose()],
-            label::MOVE,
-            &[
-                &context.session.0,
-                &context.generation.to_le_bytes(),
-                &[context.branch],
-                &context.number.to_le_bytes(),
-                &context.nonce,
-                &context.holder.counter.to_le_bytes(),
-                &context.holder.random,
-                name,
-            ],
-        )
-    };
     MoveKeys {
-        up: direction(b"up"),
-        down: direction(b"down"),
+        up: direction(branch, label::MOVE, context, b"up"),
+        down: direction(branch, label::MOVE, context, b"down"),
     }
+}
+
+/// What a branch gives to a consumer that speaks ESP. It leads to no other key of the branch.
+#[must_use]
+pub fn esp_key(branch: &Secret<32>) -> Secret<32> {
+    kdf::derive(&[], &[branch.expose()], label::ESP, &[])
+}
+
+/// The ESP keys of one move. Sequence numbers start anew with each move, as its keys are new.
+#[must_use]
+pub fn esp_keys(esp_key: &Secret<32>, context: &MoveContext) -> EspKeys {
+    EspKeys {
+        up: direction(esp_key, label::ESP_MOVE, context, b"up"),
+        down: direction(esp_key, label::ESP_MOVE, context, b"down"),
+    }
+}
+
+fn direction<const N: usize>(
+    secret: &Secret<32>,
+    label: &str,
+    context: &MoveContext,
+    name: &[u8],
+) -> Secret<N> {
+    kdf::derive(
+        &[],
+        &[secret.expose()],
+        label,
+        &[
+            &context.session.0,
+            &context.generation.to_le_bytes(),
+            &[context.branch],
+            &context.number.to_le_bytes(),
+            &context.nonce,
+            &context.holder.counter.to_le_bytes(),
+            &context.holder.random,
+            name,
+        ],
+    )
 }
 
 /// The nonce of the move that a handshake makes by itself: both sides know it without a message.
