@@ -27,6 +27,8 @@ pub mod station;
 pub mod stream;
 pub mod suite;
 pub mod timers;
+#[cfg(feature = "testing")]
+pub mod trace;
 #[cfg(test)]
 mod vectors;
 pub mod wire;

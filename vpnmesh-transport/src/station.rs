@@ -211,6 +211,12 @@ impl Station {
         Ok(())
     }
 
+    /// How many attempts are under way.
+    #[cfg(feature = "testing")]
+    pub(crate) fn attempts(&self) -> usize {
+        self.attempts.len()
+    }
+
     /// Whether an attempt for this purpose is under way.
     pub fn is_dialing(&self, peer: &PublicKey, wanted: impl Fn(&Hello) -> bool) -> bool {
         self.attempts

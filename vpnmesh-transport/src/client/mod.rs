@@ -199,6 +199,8 @@ pub struct ClientMachine {
     fenced: VecDeque<u32>,
     /// For the owner; at most [`MAX_EVENTS`], the oldest gives way.
     events: VecDeque<ClientEvent>,
+    #[cfg(feature = "testing")]
+    tracer: crate::trace::Tracer,
 }
 
 impl Default for ClientTimers {
@@ -258,6 +260,8 @@ impl ClientMachine {
             next_report: now,
             fenced: VecDeque::new(),
             events: VecDeque::new(),
+            #[cfg(feature = "testing")]
+            tracer: crate::trace::Tracer::default(),
         };
         client.follow_sites(now);
         client.handle_timeout(now);
@@ -330,9 +334,19 @@ impl ClientMachine {
                 DropReason::UnknownIndex
             });
         };
+        #[cfg(feature = "testing")]
+        let keys = holder.leg.channel(header.index).map(|channel| channel.id);
         let (node, opened) = (holder.node, holder.leg.open(&header, from, datagram, now)?);
         let confirmed =
             header.index == holder.leg.newest().local_index && holder.activation.take().is_some();
+        #[cfg(feature = "testing")]
+        if let (Opened::Packet(_) | Opened::Joined(_), Some(keys)) = (&opened, keys) {
+            self.tracer.note(crate::trace::Trace::ClientAccepted {
+                holder: node,
+                generation: keys.generation,
+                number: keys.number,
+            });
+        }
         match opened {
             Opened::Packet(packet) => self.receive(packet),
             Opened::Joined(packet) => self.receive(&packet),
@@ -523,6 +537,26 @@ impl ClientMachine {
             drops: self.station.out.drops().clone(),
             lateness: self.station.take_lateness(),
         }
+    }
+
+    /// The next decision of the fence.
+    #[cfg(feature = "testing")]
+    pub fn poll_trace(&mut self) -> Option<crate::trace::Trace> {
+        self.tracer.poll()
+    }
+
+    /// How large the tables are.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn sizes(&self) -> crate::trace::Sizes {
+        [
+            ("ties", self.ties.len()),
+            ("tried", self.tried.len()),
+            ("channels", self.legs().flat_map(Leg::indices).count()),
+            ("attempts", self.station.attempts()),
+            ("roster", self.generations.members().len()),
+        ]
+        .into()
     }
 
     fn legs(&self) -> impl Iterator<Item = &Leg> {

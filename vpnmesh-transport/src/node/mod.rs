@@ -551,6 +551,24 @@ impl NodeMachine {
         self.follow_membership(now);
     }
 
+    /// How large the tables are.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn sizes(&self) -> crate::trace::Sizes {
+        [
+            ("peers", self.peers.len()),
+            ("sessions", self.sessions.len()),
+            ("clients", self.by_client.len()),
+            ("branches", self.branches.len()),
+            ("bases", self.bases.len()),
+            ("channels", self.channels.len()),
+            ("routes", self.routes.len()),
+            ("dirty", self.dirty.len()),
+            ("attempts", self.station.attempts()),
+        ]
+        .into()
+    }
+
     fn report(&mut self, now: Timestamp) -> NodeReport {
         let connected = self
             .peers

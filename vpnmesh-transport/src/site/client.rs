@@ -191,6 +191,8 @@ impl SiteMachine {
     }
 
     fn handle_taken(&mut self, client: ClientId, receipt: &Receipt, now: Timestamp) {
+        #[cfg(feature = "testing")]
+        self.tracer.note(crate::trace::Trace::SiteTook(*receipt));
         self.emit(SiteEvent::Moved {
             client,
             holder: receipt.holder,

@@ -104,6 +104,8 @@ pub struct SiteMachine {
     fenced: u64,
     /// For the owner; at most [`MAX_EVENTS`], the oldest gives way.
     events: VecDeque<SiteEvent>,
+    #[cfg(feature = "testing")]
+    tracer: crate::trace::Tracer,
 }
 
 impl SiteMachine {
@@ -139,6 +141,8 @@ impl SiteMachine {
             clients: BTreeMap::new(),
             fenced: 0,
             events: VecDeque::new(),
+            #[cfg(feature = "testing")]
+            tracer: crate::trace::Tracer::default(),
         };
         site.follow_membership(now);
         site.handle_timeout(now);
@@ -200,6 +204,11 @@ impl SiteMachine {
                 return Err(DropReason::Fenced);
             }
             known.note_flow(inner.flow, node, now);
+            #[cfg(feature = "testing")]
+            self.tracer.note(crate::trace::Trace::SiteAccepted {
+                client,
+                holder: node,
+            });
         } else if membership.site_at(inner.source).is_none() {
             return Err(DropReason::NotAllowedSource);
         }
@@ -246,6 +255,25 @@ impl SiteMachine {
         let config = responder_config(&self.station);
         self.responder = Responder::new(config, &mut *self.station.config.entropy, now);
         self.handle_timeout(now);
+    }
+
+    /// The next decision of the fence.
+    #[cfg(feature = "testing")]
+    pub fn poll_trace(&mut self) -> Option<crate::trace::Trace> {
+        self.tracer.poll()
+    }
+
+    /// How large the tables are.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn sizes(&self) -> crate::trace::Sizes {
+        [
+            ("links", self.links.len()),
+            ("clients", self.clients.len()),
+            ("channels", self.channels.len()),
+            ("attempts", self.station.attempts()),
+        ]
+        .into()
     }
 
     fn report(&self) -> SiteReport {
