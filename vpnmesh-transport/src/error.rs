@@ -46,6 +46,51 @@ pub enum Error {
         version: vpnmesh_core::Version,
     },
 
+    /// A session document from a peer, a file or a user is not well formed, or says things that do
+    /// not go together. Nothing was taken from it.
+    #[error("session document: {field}: {reason}")]
+    Document {
+        /// The path of the field, such as `crypto_params.shared_secret`.
+        field: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// The session document describes the session for another holder. Nothing was opened or
+    /// sealed; ask the primary for the document of this holder.
+    #[error("session document is for {named}, not for {holder}")]
+    OtherHolder {
+        /// Whom the document is for.
+        named: vpnmesh_core::NodeId,
+        /// Who was to open it, or whose key was given.
+        holder: vpnmesh_core::NodeId,
+    },
+
+    /// The session document carries no secrets. They travel once per generation; use those that
+    /// came with the first document of the generation.
+    #[error("session document has no {field}")]
+    NotSealed {
+        /// The field that is null.
+        field: &'static str,
+    },
+
+    /// A sealed value does not open: it is for another key, from another place, or was changed. The
+    /// document cannot be used; ask the primary for a new one.
+    #[error("{field} does not open for {holder}")]
+    Unsealing {
+        /// The field.
+        field: &'static str,
+        /// Who tried.
+        holder: vpnmesh_core::NodeId,
+    },
+
+    /// The published sealing key of a holder is no key. Nothing is sealed to it.
+    #[error("sealing key of {holder} is not usable")]
+    HolderKey {
+        /// Whose key it is.
+        holder: vpnmesh_core::NodeId,
+    },
+
     /// The system gave no randomness at start. Nothing was sent; fatal for a process.
     #[error("no randomness from the system")]
     NoRandomness,

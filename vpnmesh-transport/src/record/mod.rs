@@ -1,9 +1,28 @@
-//! The state of a session that its shadows keep. Holds no secret: a branch travels beside it, once.
+//! The state of a session that its shadows keep.
+//!
+//! - [`SessionRecord`]: what a primary tells its shadows. Holds no secret: a branch travels beside
+//!   it, once.
+//! - [`SessionDocument`]: the same state in the standard form that other programs read and write,
+//!   as JSON or in few bytes, for one holder, with the holder's secrets sealed to it.
+//! - [`SealingIdentity`], [`HolderKey`], [`Sealed`]: how secrets are sealed to a holder.
+
+mod binary;
+mod form;
+mod json;
+mod sealed;
+mod secrets;
 
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 use vpnmesh_core::{ClientId, NodeId, PublicKey, SessionId, Tier};
+
+pub use json::{
+    CryptoParams, EspParams, Extension, MAX_HOLDERS, MAX_JSON, Placement, PortData,
+    SessionDocument, VERSION,
+};
+pub use sealed::{HolderKey, Purpose, SealContext, Sealed, SealingIdentity};
+pub use secrets::SessionSecrets;
 
 /// A session as its primary describes it to its shadows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
