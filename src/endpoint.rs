@@ -13,11 +13,14 @@ pub struct Endpoint {
     link: ChannelIo,
 }
 
-impl Endpoint {
-    pub(crate) fn new(link: ChannelIo) -> Self {
+impl From<ChannelIo> for Endpoint {
+    /// The other end of the link belongs to the member.
+    fn from(link: ChannelIo) -> Self {
         Self { link }
     }
+}
 
+impl Endpoint {
     /// Sends one IP packet.
     ///
     /// # Errors

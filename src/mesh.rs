@@ -190,7 +190,7 @@ impl MeshBuilder {
             let handle = role::site::start_with(settings, Some(Box::new(theirs)))?;
             mesh.sites.insert(site.name.clone(), handle);
             mesh.endpoints
-                .insert(site.name.clone(), Endpoint::new(ours));
+                .insert(site.name.clone(), Endpoint::from(ours));
         }
         for client in &self.description.clients {
             let (ours, theirs) = ChannelIo::pair(QUEUE)?;
@@ -201,7 +201,7 @@ impl MeshBuilder {
             let handle = role::client::start_with(settings, Some(Box::new(theirs)))?;
             mesh.clients.insert(client.name.clone(), handle);
             mesh.endpoints
-                .insert(client.name.clone(), Endpoint::new(ours));
+                .insert(client.name.clone(), Endpoint::from(ours));
         }
         Ok(())
     }

@@ -30,7 +30,7 @@ use crate::settings::{ControlSettings, CpuSource, FailoverSettings, FromFile, Tu
 use crate::{Error, member};
 
 /// What a mesh shall look like.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MeshDescription {
     /// Its name, for certificates. Default "mesh".
@@ -105,6 +105,22 @@ pub struct SiteDescription {
     /// Addresses of that device with their prefix length. Default: none.
     #[serde(default)]
     pub addresses: Vec<IpNet>,
+}
+
+impl Default for MeshDescription {
+    /// A mesh named "mesh" without members.
+    fn default() -> Self {
+        Self {
+            name: default_name(),
+            controller: None,
+            automation: AutomationSettings::default(),
+            nodes: Vec::new(),
+            clients: Vec::new(),
+            sites: Vec::new(),
+            failover: FailoverSettings::default(),
+            cpu: CpuSource::default(),
+        }
+    }
 }
 
 impl FromFile for MeshDescription {
