@@ -12,8 +12,7 @@ use crate::{Error, schedule};
 pub struct SessionSecrets {
     /// The secret of the holder's branch.
     pub shared_secret: Secret<32>,
-    /// What the branch gives to a consumer that speaks ESP: see
-    /// [`schedule::esp_keys`](crate::schedule::esp_keys).
+    /// What the branch gives to a consumer that speaks ESP: see [`schedule::esp_keys`].
     pub esp_key: Secret<32>,
 }
 
