@@ -39,7 +39,7 @@ impl Frame {
 
     /// The length of the frame on the wire.
     #[must_use]
-    pub const fn len(&self) -> usize {
+    pub const fn encoded_len(&self) -> usize {
         FRAME_HEAD
             + match self {
                 Self::Ack | Self::Activated | Self::Close => 0,
@@ -51,7 +51,7 @@ impl Frame {
 
     /// Writes the frame behind what `out` holds.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let (kind, len) = (self.kind(), self.len() - FRAME_HEAD);
+        let (kind, len) = (self.kind(), self.encoded_len() - FRAME_HEAD);
         out.push(kind);
         out.extend_from_slice(&(len as u16).to_le_bytes());
         match self {
@@ -177,7 +177,7 @@ mod tests {
             for frame in &frames {
                 let before = bytes.len();
                 frame.encode(&mut bytes);
-                prop_assert_eq!(bytes.len() - before, frame.len());
+                prop_assert_eq!(bytes.len() - before, frame.encoded_len());
             }
             prop_assert_eq!(decode(&bytes), Ok(frames));
         }

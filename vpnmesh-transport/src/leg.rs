@@ -411,7 +411,7 @@ impl Leg {
         let mut body = Vec::with_capacity(SAFE_PAYLOAD);
         let mut count = 0;
         for frame in frames {
-            if count > 0 && body.len() + frame.len() + OVERHEAD > SAFE_PAYLOAD {
+            if count > 0 && body.len() + frame.encoded_len() + OVERHEAD > SAFE_PAYLOAD {
                 break;
             }
             frame.encode(&mut body);
