@@ -27,6 +27,7 @@ pub mod station;
 pub mod stream;
 pub mod suite;
 pub mod timers;
+pub mod tunnel;
 #[cfg(feature = "testing")]
 pub mod trace;
 #[cfg(test)]

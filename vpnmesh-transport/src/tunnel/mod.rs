@@ -1,0 +1,526 @@
+//! A tunnel between two ends that know each other's keys: no mesh, no sessions, no controller.
+//!
+//! Either end may dial. The one with the lower key does so at once and renews the keys every two
+//! minutes; the other one waits a moment, so that their handshakes seldom cross. Crossing ones do
+//! no harm: both ends open under both, and each seals under the newest that its peer has shown to
+//! have. A peer that fell silent is dialed anew while its keys still hold, so that neither a new
+//! address nor a restart of either end needs anybody's help.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use vpnmesh_core::{Membership, Prefix, PublicKey, Timestamp};
+
+use crate::flow::InnerPacket;
+use crate::frame::Frame;
+use crate::handshake::{
+    Authority, Decision, Direction, Established, Load, Refusal, Request, Responder,
+    ResponderConfig, direction,
+};
+use crate::leg::{Cadence, Leg, Opened, Traffic};
+use crate::message;
+use crate::path::PathFigures;
+use crate::station::{Ended, Hello, Route, Station, StationConfig, Verifier, link_channel};
+use crate::wire::Header;
+use crate::{
+    Ciphers, CryptoSuite, DropReason, Entropy, Error, Identity, Incarnation, Machine, Profile,
+    Profiles, Transmit,
+};
+
+/// What a tunnel is started with.
+#[derive(Debug)]
+pub struct TunnelConfig {
+    /// The provider of cryptography.
+    pub suite: CryptoSuite,
+    /// Who we are.
+    pub identity: Identity,
+    /// Our life: greater than every one before. A clock will do; where it went backwards, the peer
+    /// says what it has seen and the next life begins above.
+    pub incarnation: Incarnation,
+    /// Where random bytes come from.
+    pub entropy: Box<dyn Entropy>,
+    /// The profile that we ask for, and the weakest that is served.
+    pub profile: Profile,
+    /// The packet ciphers that we are willing to use.
+    pub ciphers: Ciphers,
+    /// The peer's key.
+    pub peer: PublicKey,
+    /// Where the peer is; `None` waits for it to dial.
+    pub endpoint: Option<SocketAddr>,
+    /// The inner addresses behind the peer; empty allows every one.
+    pub allow: Vec<Prefix>,
+    /// How often the peer is asked whether it lives. Default 250 ms while packets flow, 15 s else.
+    pub cadence: Cadence,
+}
+
+/// What the program tells a tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TunnelCommand {
+    /// Answer with [`TunnelEvent::Report`].
+    Report,
+}
+
+/// What a tunnel tells the program.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TunnelEvent {
+    /// The peer is there: packets flow.
+    Ready {
+        /// Where it is.
+        remote: SocketAddr,
+    },
+    /// The peer is in a new life: it was started anew.
+    Restarted,
+    /// Fresh keys are in use.
+    Rekeyed,
+    /// The peer does not answer; it is dialed.
+    Silent,
+    /// The answer to [`TunnelCommand::Report`].
+    Report(Box<TunnelReport>),
+}
+
+/// A tunnel in figures.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TunnelReport {
+    /// Where the peer is.
+    pub remote: Option<SocketAddr>,
+    /// The path to it.
+    pub path: Option<PathFigures>,
+    /// What was carried.
+    pub traffic: Traffic,
+    /// Packets dropped, by reason.
+    pub drops: BTreeMap<DropReason, u64>,
+}
+
+/// One end of a tunnel.
+#[derive(Debug)]
+pub struct TunnelMachine {
+    station: Station,
+    responder: Responder,
+    peer: PublicKey,
+    endpoint: Option<SocketAddr>,
+    allow: Vec<Prefix>,
+    cadence: Cadence,
+    leg: Option<Leg>,
+    peer_incarnation: Incarnation,
+    ready: bool,
+    silent: bool,
+    dial_at: Timestamp,
+    dials: u32,
+    /// Inner packets that wait for the first keys; at most [`MAX_WAITING`].
+    waiting: VecDeque<Vec<u8>>,
+    /// For the owner; at most [`MAX_EVENTS`], the oldest gives way.
+    events: VecDeque<TunnelEvent>,
+}
+
+/// A tunnel has no members: its two keys are configured.
+#[derive(Debug)]
+struct NoMembers;
+
+impl Verifier for NoMembers {
+    fn verify(&self, _signed: &[u8]) -> Option<Membership> {
+        Some(Membership::default())
+    }
+}
+
+/// Accepts the one peer.
+struct Gate {
+    peer: PublicKey,
+    local_index: u32,
+}
+
+impl Authority for Gate {
+    fn knows(&mut self, peer: &PublicKey) -> bool {
+        *peer == self.peer
+    }
+
+    fn decide(&mut self, request: &Request<'_>) -> Decision {
+        match message::decode(request.payload) {
+            Ok(Hello::Link) => Decision::Accept {
+                local_index: self.local_index,
+                payload: Vec::new(),
+            },
+            _ => Decision::Refuse(Refusal::NotAllowed),
+        }
+    }
+}
+
+impl TunnelMachine {
+    /// A tunnel that starts to dial at `now`, or a moment later if the peer's key is the lower one.
+    ///
+    /// # Errors
+    /// None yet; the type leaves room for configurations that contradict themselves.
+    pub fn new(config: TunnelConfig, now: Timestamp) -> Result<Self, Error> {
+        let mut station = Station::new(StationConfig {
+            suite: config.suite,
+            identity: config.identity,
+            incarnation: config.incarnation,
+            entropy: config.entropy,
+            profile: config.profile,
+            ciphers: config.ciphers,
+            site_secret: None,
+            membership: Vec::new(),
+            verifier: Box::new(NoMembers),
+        })?;
+        let responder = responder(&mut station, now);
+        let mut tunnel = Self {
+            station,
+            responder,
+            peer: config.peer,
+            endpoint: config.endpoint,
+            allow: config.allow,
+            cadence: config.cadence,
+            leg: None,
+            peer_incarnation: Incarnation::default(),
+            ready: false,
+            silent: false,
+            dial_at: Timestamp::MAX,
+            dials: 0,
+            waiting: VecDeque::new(),
+            events: VecDeque::new(),
+        };
+        let pause = if tunnel.is_lower() {
+            Duration::ZERO
+        } else {
+            COURTESY
+        };
+        tunnel.dial_at = now + pause;
+        tunnel.handle_timeout(now);
+        Ok(tunnel)
+    }
+
+    /// Whether ours is the lower key.
+    fn is_lower(&self) -> bool {
+        self.station.config.identity.public() < self.peer
+    }
+
+    fn emit(&mut self, event: TunnelEvent) {
+        if self.events.len() >= MAX_EVENTS {
+            self.events.pop_front();
+        }
+        self.events.push_back(event);
+    }
+
+    /// Where to dial: in turn where the peer was heard last and where it is configured.
+    fn address(&self) -> Option<SocketAddr> {
+        let heard = self.leg.as_ref().map(Leg::remote);
+        if self.dials.is_multiple_of(2) {
+            heard.or(self.endpoint)
+        } else {
+            self.endpoint.or(heard)
+        }
+    }
+
+    fn dial_if_due(&mut self, now: Timestamp) {
+        if now < self.dial_at {
+            return;
+        }
+        self.dial_at = now + REDIAL;
+        let Some(address) = self.address() else {
+            return;
+        };
+        if self
+            .station
+            .is_dialing(&self.peer, |hello| *hello == Hello::Link)
+        {
+            return;
+        }
+        self.dials += 1;
+        let leg = &self.leg;
+        let taken = |index: u32| leg.as_ref().is_some_and(|leg| leg.channel(index).is_some());
+        let (peer, route) = (self.peer, Route::Direct(address));
+        let dialed = self
+            .station
+            .dial(peer, route, Hello::Link, taken, RETRY, now);
+        self.station.out.count(dialed);
+    }
+
+    fn handle_handshake(&mut self, from: SocketAddr, datagram: &[u8], now: Timestamp) {
+        let leg = &self.leg;
+        let taken = |index: u32| leg.as_ref().is_some_and(|leg| leg.channel(index).is_some());
+        let mut gate = Gate {
+            peer: self.peer,
+            local_index: self.station.fresh_index(taken),
+        };
+        let entropy = &mut *self.station.config.entropy;
+        let load = Load::Normal;
+        let outcome = self
+            .responder
+            .handle_datagram(from, datagram, load, &mut gate, entropy, now);
+        for reply in outcome.replies {
+            self.station.out.send(from, reply);
+        }
+        if let Some(reason) = outcome.dropped {
+            self.station.out.drop_because(reason);
+        }
+        if let Some(established) = outcome.established {
+            self.connect(&established, from, now);
+        }
+    }
+
+    fn handle_ended(&mut self, ended: Ended, now: Timestamp) {
+        if let (Some(established), Route::Direct(address)) = (ended.established, ended.route) {
+            self.connect(&established, address, now);
+        }
+    }
+
+    /// A handshake succeeded: the first keys, fresh ones, or those of a peer that started anew.
+    fn connect(&mut self, established: &Established, remote: SocketAddr, now: Timestamp) {
+        let suite = self.station.config.suite;
+        let channel = link_channel(&suite, established, &self.station, now);
+        let same_life = self.peer_incarnation == established.peer_incarnation;
+        match self.leg.as_mut().filter(|_| same_life) {
+            Some(leg) => {
+                leg.add_channel(channel, now + leg.grace());
+                if established.initiator {
+                    leg.set_remote(remote);
+                }
+                self.emit(TunnelEvent::Rekeyed);
+            }
+            None => {
+                if self.leg.is_some() {
+                    self.emit(TunnelEvent::Restarted);
+                }
+                self.leg = Some(Leg::new(remote, channel, self.cadence, now));
+                self.peer_incarnation = established.peer_incarnation;
+            }
+        }
+        self.silent = false;
+        self.dials = 0;
+        let late = if self.is_lower() {
+            Duration::ZERO
+        } else {
+            LATER
+        };
+        self.dial_at = now + REFRESH + late;
+        if established.initiator {
+            if let Some(leg) = &mut self.leg {
+                leg.send_frame(Frame::Ack); // shows the peer that we have the keys
+            }
+            self.note_ready(now);
+        }
+    }
+
+    /// Packets flow both ways.
+    fn note_ready(&mut self, now: Timestamp) {
+        let Some(leg) = self.leg.as_mut() else { return };
+        let remote = leg.remote();
+        for packet in std::mem::take(&mut self.waiting) {
+            let sent = leg.send_packet(&packet, &mut self.station.out, now);
+            self.station.out.count(sent);
+        }
+        if !std::mem::replace(&mut self.ready, true) {
+            self.emit(TunnelEvent::Ready { remote });
+        }
+    }
+
+    fn handle_packet(
+        &mut self,
+        from: SocketAddr,
+        datagram: &mut [u8],
+        now: Timestamp,
+    ) -> Result<(), DropReason> {
+        let header = Header::decode(datagram)?;
+        let leg = self.leg.as_mut().ok_or(DropReason::UnknownIndex)?;
+        let opened = leg.open(&header, from, datagram, now)?;
+        self.silent = false;
+        let received = match opened {
+            Opened::Packet(packet) => receive(&self.allow, packet, &mut self.station),
+            Opened::Joined(packet) => receive(&self.allow, &packet, &mut self.station),
+            Opened::Control { .. } | Opened::Nothing => Ok(()),
+        };
+        if !self.ready || !self.waiting.is_empty() {
+            self.note_ready(now);
+        }
+        received
+    }
+
+    fn send(&mut self, packet: &[u8], now: Timestamp) -> Result<(), DropReason> {
+        let inner = InnerPacket::parse(packet).ok_or(DropReason::Malformed)?;
+        if !allows(&self.allow, inner.destination) {
+            return Err(DropReason::NoRoute);
+        }
+        if let Some(leg) = self.leg.as_mut() {
+            return leg.send_packet(packet, &mut self.station.out, now);
+        }
+        if self.waiting.len() >= MAX_WAITING {
+            return Err(DropReason::QueueFull);
+        }
+        self.waiting.push_back(packet.to_vec());
+        Ok(())
+    }
+
+    /// A peer that does not answer is dialed; its keys stay, it may answer after all.
+    fn check_silence(&mut self, now: Timestamp) {
+        let Some(leg) = self.leg.as_mut() else { return };
+        if leg.silent_at().is_none_or(|at| at > now) {
+            return;
+        }
+        leg.note_judged();
+        self.dial_at = self.dial_at.min(now);
+        if !std::mem::replace(&mut self.silent, true) {
+            self.emit(TunnelEvent::Silent);
+        }
+    }
+
+    fn flush(&mut self, now: Timestamp) {
+        let Some(leg) = self.leg.as_mut() else { return };
+        let flushed = leg.flush(&mut self.station.out, now);
+        if self.station.out.count(flushed).is_none() {
+            self.dial_at = self.dial_at.min(now); // the keys are exhausted
+        }
+        leg.expire(now);
+    }
+
+    /// The peer has seen a later life of ours: a clock went backwards.
+    fn live_anew(&mut self, seen: u64, now: Timestamp) {
+        let Some(counter) = seen.checked_add(1) else {
+            return;
+        };
+        let random = self.station.random();
+        self.station.resume(Incarnation { counter, random });
+        self.responder = responder(&mut self.station, now);
+        self.leg = None;
+        self.peer_incarnation = Incarnation::default();
+        self.dial_at = now;
+    }
+
+    fn report(&self) -> TunnelReport {
+        let leg = self.leg.as_ref();
+        TunnelReport {
+            remote: leg.map(Leg::remote),
+            path: leg.map(Leg::figures),
+            traffic: leg.map(Leg::traffic).unwrap_or_default(),
+            drops: self.station.out.drops().clone(),
+        }
+    }
+}
+
+impl Machine for TunnelMachine {
+    type Command = TunnelCommand;
+    type Event = TunnelEvent;
+
+    fn handle_datagram(&mut self, from: SocketAddr, data: &mut [u8], now: Timestamp) {
+        match direction(data) {
+            Some(Direction::ToInitiator { receiver }) => {
+                if let Some(ended) = self.station.handle_reply(receiver, data, now) {
+                    self.handle_ended(ended, now);
+                }
+                if let Some(seen) = self.station.poll_seen() {
+                    self.live_anew(seen, now);
+                    self.dial_if_due(now);
+                }
+            }
+            Some(Direction::ToResponder) => self.handle_handshake(from, data, now),
+            None => {
+                let result = self.handle_packet(from, data, now);
+                self.station.out.count(result);
+            }
+        }
+        self.flush(now);
+    }
+
+    fn handle_inner(&mut self, packet: &[u8], now: Timestamp) {
+        let result = self.send(packet, now);
+        self.station.out.count(result);
+    }
+
+    fn handle_command(&mut self, command: TunnelCommand, _now: Timestamp) {
+        match command {
+            TunnelCommand::Report => {
+                let report = Box::new(self.report());
+                self.emit(TunnelEvent::Report(report));
+            }
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Timestamp) {
+        if let Some(late) = self.station.note_wake(self.poll_timeout(), now)
+            && let Some(leg) = self.leg.as_mut()
+        {
+            leg.handle_own_delay(late);
+        }
+        self.responder.handle_timeout(now);
+        for ended in self.station.handle_timeout(now) {
+            self.handle_ended(ended, now);
+        }
+        self.check_silence(now);
+        self.dial_if_due(now);
+        self.flush(now);
+    }
+
+    fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.station.out.poll_transmit()
+    }
+
+    fn poll_inner(&mut self) -> Option<Vec<u8>> {
+        self.station.out.poll_inner()
+    }
+
+    fn poll_event(&mut self) -> Option<TunnelEvent> {
+        self.events.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Timestamp {
+        let machines = self
+            .station
+            .poll_timeout()
+            .min(self.responder.poll_timeout());
+        let leg = self.leg.as_ref();
+        let silent_at = leg.and_then(Leg::silent_at).unwrap_or(Timestamp::MAX);
+        let leg_at = leg.map_or(Timestamp::MAX, Leg::poll_timeout);
+        machines.min(silent_at).min(leg_at).min(self.dial_at)
+    }
+
+    fn recycle(&mut self, buffer: Vec<u8>) {
+        self.station.out.recycle(buffer);
+    }
+}
+
+impl TunnelConfig {
+    /// The keepalives of a tunnel.
+    pub const CADENCE: Cadence = Cadence {
+        busy: Duration::from_millis(250),
+        idle: Duration::from_secs(15),
+    };
+}
+
+fn receive(allow: &[Prefix], packet: &[u8], station: &mut Station) -> Result<(), DropReason> {
+    let inner = InnerPacket::parse(packet).ok_or(DropReason::Malformed)?;
+    if !allows(allow, inner.source) {
+        return Err(DropReason::NotAllowedSource);
+    }
+    station.out.deliver(packet);
+    Ok(())
+}
+
+fn allows(allow: &[Prefix], address: std::net::IpAddr) -> bool {
+    allow.is_empty() || allow.iter().any(|prefix| prefix.contains(address))
+}
+
+fn responder(station: &mut Station, now: Timestamp) -> Responder {
+    let config = &mut station.config;
+    let of_responder = ResponderConfig {
+        suite: config.suite,
+        identity: config.identity.duplicate(),
+        site_secret: None,
+        incarnation: config.incarnation,
+        profiles: Profiles::from_floor(config.profile),
+        ciphers: config.ciphers,
+    };
+    Responder::new(of_responder, &mut *config.entropy, now)
+}
+
+/// After a handshake without an answer.
+const REDIAL: Duration = Duration::from_millis(1000);
+const RETRY: Duration = Duration::from_millis(250);
+const REFRESH: Duration = Duration::from_secs(120);
+/// The end with the greater key leaves the first word to the other one for so long.
+const COURTESY: Duration = Duration::from_millis(300);
+/// It renews the keys only if the other one has not.
+const LATER: Duration = Duration::from_secs(10);
+const MAX_WAITING: usize = 64; // the first packets of some connections
+const MAX_EVENTS: usize = 256;

@@ -1,0 +1,213 @@
+use std::net::Ipv4Addr;
+
+use super::*;
+use crate::SeededEntropy;
+
+const A: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 1);
+const B: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)), 1);
+const MS: Duration = Duration::from_millis(1);
+
+/// Two ends, and a wire that takes a millisecond.
+struct Rig {
+    ends: [TunnelMachine; 2],
+    at: [SocketAddr; 2],
+    wire: Vec<(Timestamp, SocketAddr, SocketAddr, Vec<u8>)>,
+    now: Timestamp,
+    cut: bool,
+    inner: [Vec<Vec<u8>>; 2],
+    events: [Vec<TunnelEvent>; 2],
+}
+
+fn identity(seed: u64) -> Identity {
+    Identity::generate(&CryptoSuite::preferred(), &mut SeededEntropy::new(seed))
+}
+
+fn end(me: usize, life: u64, allow: &[&str], now: Timestamp) -> TunnelMachine {
+    let suite = CryptoSuite::preferred();
+    let mut entropy = SeededEntropy::new(life * 100 + me as u64);
+    let config = TunnelConfig {
+        suite,
+        identity: identity(me as u64),
+        incarnation: Incarnation::new(life, &mut entropy),
+        entropy: Box::new(entropy),
+        profile: Profile::Standard,
+        ciphers: Ciphers::of_this_machine(),
+        peer: identity(1 - me as u64).public(),
+        endpoint: Some([B, A][me]),
+        allow: allow.iter().map(|prefix| prefix.parse().unwrap()).collect(),
+        cadence: TunnelConfig::CADENCE,
+    };
+    TunnelMachine::new(config, now).unwrap()
+}
+
+fn rig(allow: &[&str]) -> Rig {
+    let now = Timestamp(1_000_000_000);
+    Rig {
+        ends: [end(0, 5, allow, now), end(1, 5, allow, now)],
+        at: [A, B],
+        wire: Vec::new(),
+        now,
+        cut: false,
+        inner: [Vec::new(), Vec::new()],
+        events: [Vec::new(), Vec::new()],
+    }
+}
+
+fn packet(from: [u8; 4], to: [u8; 4]) -> Vec<u8> {
+    let mut packet = vec![0x45, 0, 0, 20, 0, 0, 0, 0, 64, 17, 0, 0];
+    packet.extend(from);
+    packet.extend(to);
+    packet
+}
+
+impl Rig {
+    fn drain(&mut self) {
+        for me in 0..2 {
+            while let Some(Transmit { to, payload }) = self.ends[me].poll_transmit() {
+                if !self.cut {
+                    self.wire.push((self.now + MS, self.at[me], to, payload));
+                }
+            }
+            while let Some(packet) = self.ends[me].poll_inner() {
+                self.inner[me].push(packet);
+            }
+            while let Some(event) = self.ends[me].poll_event() {
+                self.events[me].push(event);
+            }
+        }
+    }
+
+    fn run(&mut self, span: Duration) {
+        let until = self.now + span;
+        self.drain();
+        while self.now < until {
+            self.now += MS;
+            let (due, later) = self.wire.drain(..).partition(|(at, ..)| *at <= self.now);
+            self.wire = later;
+            let due: Vec<(Timestamp, SocketAddr, SocketAddr, Vec<u8>)> = due;
+            for (_, from, to, mut payload) in due {
+                if let Some(me) = self.at.iter().position(|at| *at == to) {
+                    self.ends[me].handle_datagram(from, &mut payload, self.now);
+                }
+            }
+            for me in 0..2 {
+                if self.ends[me].poll_timeout() <= self.now {
+                    self.ends[me].handle_timeout(self.now);
+                }
+            }
+            self.drain();
+        }
+    }
+
+    fn exchange(&mut self, me: usize) -> bool {
+        let sent = packet([10, 9, 0, me as u8], [10, 9, 0, 1 - me as u8]);
+        self.ends[me].handle_inner(&sent, self.now);
+        self.run(MS * 5);
+        self.inner[1 - me].pop() == Some(sent)
+    }
+
+    fn count(&self, me: usize, wanted: fn(&TunnelEvent) -> bool) -> usize {
+        self.events[me].iter().filter(|event| wanted(event)).count()
+    }
+}
+
+#[test]
+fn both_ends_become_ready_once_and_carry_packets_both_ways() {
+    let mut rig = rig(&[]);
+    rig.run(MS * 100);
+    for me in 0..2 {
+        assert_eq!(
+            rig.count(me, |event| matches!(event, TunnelEvent::Ready { .. })),
+            1
+        );
+        assert!(rig.exchange(me));
+    }
+}
+
+#[test]
+fn packets_sent_before_the_first_keys_arrive_after_them() {
+    let mut rig = rig(&[]);
+    let first = packet([10, 9, 0, 0], [10, 9, 0, 1]);
+    rig.ends[0].handle_inner(&first, rig.now);
+    rig.run(MS * 500);
+    assert_eq!(rig.inner[1], [first]);
+}
+
+#[test]
+fn what_is_not_allowed_or_no_packet_is_counted() {
+    let mut rig = rig(&["10.9.0.0/24"]);
+    rig.run(MS * 500);
+    assert!(rig.exchange(0));
+    let stranger = packet([10, 8, 0, 1], [10, 9, 0, 1]);
+    rig.ends[0].handle_inner(&stranger, rig.now);
+    rig.ends[0].handle_inner(&packet([10, 9, 0, 0], [10, 8, 0, 1]), rig.now);
+    rig.ends[0].handle_inner(b"garbage", rig.now);
+    rig.run(MS * 5);
+    assert!(rig.inner[1].is_empty());
+    let drops = rig.ends[0].report().drops;
+    assert_eq!(drops[&DropReason::NoRoute], 1);
+    assert_eq!(drops[&DropReason::Malformed], 1);
+    assert_eq!(rig.ends[1].report().drops[&DropReason::NotAllowedSource], 1);
+}
+
+#[test]
+fn keys_are_renewed_without_a_lost_packet() {
+    let mut rig = rig(&[]);
+    rig.run(MS * 500);
+    let mut lost = 0;
+    for _ in 0..260 {
+        lost += usize::from(!rig.exchange(0)) + usize::from(!rig.exchange(1));
+        rig.run(MS * 990);
+    }
+    assert_eq!(lost, 0);
+    let renewed = rig.count(0, |event| *event == TunnelEvent::Rekeyed);
+    assert_eq!(renewed, 2, "every two minutes, by one end only");
+}
+
+#[test]
+fn a_peer_that_moved_is_followed() {
+    let mut rig = rig(&[]);
+    rig.run(MS * 500);
+    rig.at[0] = "10.0.0.9:77".parse().unwrap();
+    assert!(rig.exchange(0));
+    assert!(rig.exchange(1));
+}
+
+#[test]
+fn a_peer_that_started_anew_is_back_within_seconds() {
+    let mut rig = rig(&[]);
+    rig.run(MS * 500);
+    for me in 0..2 {
+        rig.ends[me] = end(me, 6, &[], rig.now);
+        rig.run(MS * 3000);
+        assert!(rig.exchange(1 - me) && rig.exchange(me));
+        assert_eq!(
+            rig.count(1 - me, |event| *event == TunnelEvent::Restarted),
+            1
+        );
+    }
+}
+
+#[test]
+fn a_cut_wire_heals_by_itself() {
+    let mut rig = rig(&[]);
+    rig.run(MS * 500);
+    rig.cut = true;
+    assert!(!rig.exchange(0));
+    rig.run(MS * 5000);
+    assert_eq!(rig.count(0, |event| *event == TunnelEvent::Silent), 1);
+    rig.cut = false;
+    rig.run(MS * 2500);
+    assert!(rig.exchange(0) && rig.exchange(1));
+}
+
+#[test]
+fn a_clock_that_went_backwards_is_repaired_by_the_peer() {
+    let mut rig = rig(&[]);
+    rig.run(MS * 500);
+    for me in 0..2 {
+        rig.ends[me] = end(me, 1, &[], rig.now);
+        rig.run(MS * 4000);
+        assert!(rig.exchange(1 - me) && rig.exchange(me), "end {me}");
+    }
+}
