@@ -150,7 +150,7 @@ impl<M: Measured> Peer<M> {
     ///
     /// # Errors
     /// As [`window`](Self::window).
-    pub fn stop(mut self) -> Result<M::Totals, TrafficError> {
+    pub fn stop(&mut self) -> Result<M::Totals, TrafficError> {
         self.ask(Request::Stop)
     }
 

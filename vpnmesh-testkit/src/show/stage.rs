@@ -1,0 +1,482 @@
+//! The stage: what acts do to the mesh, see of it, and measure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+use vpnmesh_core::Timestamp;
+
+use super::Halt;
+use super::board::{Board, Said};
+use super::crew::Crew;
+use super::evidence::{Evidence, Moment, MoveSample, ReturnSample, Seen, SilenceSample};
+use super::layout::{self, Part, Place};
+use super::roles::AdminOrder;
+use super::setup::{Cast, kind, site_of};
+use crate::lab::{Child, Lab};
+use crate::report::Mark;
+use crate::screen::{Life, ScreenState};
+use crate::traffic::control::{Measured, Peer};
+use crate::traffic::{GRACE, Load, LoadWindow, Resource, TrafficError, Window, monotonic};
+
+/// The traffic of all clients and sites.
+#[derive(Default, Debug)]
+pub(super) struct Peers {
+    pub(super) clients: BTreeMap<String, Mutex<Peer<Load>>>,
+    pub(super) sites: BTreeMap<String, Mutex<Peer<Resource>>>,
+    pub(super) processes: Vec<Child>, // they end with this
+}
+
+/// What the director and the screen share.
+#[derive(Default, Debug)]
+pub(super) struct Shown {
+    pub(super) state: ScreenState,
+    /// How the director left each node; the board knows more of those that run.
+    pub(super) lives: BTreeMap<String, Life>,
+}
+
+/// What acts work with.
+pub(super) struct Stage {
+    pub(super) lab: Arc<Lab>,
+    pub(super) board: Arc<Board>,
+    pub(super) crew: Crew,
+    pub(super) peers: Arc<Peers>,
+    pub(super) shown: Arc<Mutex<Shown>>,
+    pub(super) files: BTreeMap<String, PathBuf>,
+    pub(super) admin: PathBuf,
+    pub(super) started: Timestamp,
+    pub(super) evidence: Evidence,
+    pub(super) marks: Vec<Mark>,
+    pub(super) notes: Vec<String>, // of the act that is played
+    pub(super) act: u32,
+    pub(super) round: u32,
+    /// Moves to measure once all their datagrams had time to arrive.
+    pub(super) pending: Vec<PendingMove>,
+}
+
+/// A planned move that was seen and is not measured yet.
+#[derive(Clone, Debug)]
+pub(super) struct PendingMove {
+    pub(super) moment: Moment,
+    pub(super) client: &'static Place,
+    /// The old path, the move, the new path.
+    pub(super) windows: [Window; 3],
+}
+
+impl Stage {
+    pub(super) fn new(cast: Cast, peers: Peers, shown: Arc<Mutex<Shown>>) -> Self {
+        Self {
+            lab: cast.lab,
+            board: cast.board,
+            crew: cast.crew,
+            peers: Arc::new(peers),
+            shown,
+            files: cast.files,
+            admin: cast.admin,
+            started: monotonic(),
+            evidence: Evidence::default(),
+            marks: Vec::new(),
+            notes: Vec::new(),
+            act: 0,
+            round: 1,
+            pending: Vec::new(),
+        }
+    }
+
+    // What acts say.
+
+    /// Tells the audience what is happening.
+    pub(super) fn tell(&mut self, line: impl Into<String>) {
+        let line = line.into();
+        let mut shown = lock(&self.shown);
+        shown.state.elapsed = monotonic().since(self.started);
+        shown.state.tell(line.clone());
+        drop(shown);
+        self.notes.push(line);
+    }
+
+    /// Tells, and marks the moment in the timeline.
+    pub(super) fn mark(&mut self, label: &str, line: impl Into<String>) -> Timestamp {
+        let at = monotonic();
+        let label = label.to_owned();
+        self.marks.push(Mark { at, label });
+        self.tell(line);
+        at
+    }
+
+    pub(super) fn moment(&self, who: &str) -> Moment {
+        Moment {
+            act: self.act,
+            round: self.round,
+            who: who.to_owned(),
+        }
+    }
+
+    // What acts see.
+
+    /// Waits until `seen` finds what it looks for.
+    pub(super) fn wait<T>(
+        &self,
+        what: &str,
+        patience: Duration,
+        seen: impl FnMut(&Said) -> Option<T>,
+    ) -> Result<T, Halt> {
+        let found = self.board.wait(patience, seen);
+        found.ok_or_else(|| Halt::Missing(what.to_owned()))
+    }
+
+    /// Lets the traffic run, because what happens in this time is measured.
+    pub(super) fn measure_for(&self, span: Duration) -> Window {
+        let from = monotonic();
+        thread::sleep(span);
+        Window::new(from, monotonic())
+    }
+
+    /// The holder of a client's session.
+    pub(super) fn holder(&self, client: &str) -> Result<String, Halt> {
+        let holder = self.board.look().holder(client);
+        holder.ok_or_else(|| Halt::Missing(format!("a holder of {client}")))
+    }
+
+    /// The node that holds most sessions, and their clients.
+    pub(super) fn busiest(&self) -> Result<(String, Vec<&'static Place>), Halt> {
+        let said = self.board.look();
+        let mut held: BTreeMap<String, Vec<&'static Place>> = BTreeMap::new();
+        for client in layout::all(Part::Client) {
+            if let Some(holder) = said.holder(client.name) {
+                held.entry(holder).or_default().push(client);
+            }
+        }
+        let most = held.into_iter().max_by_key(|(_, clients)| clients.len());
+        most.ok_or_else(|| Halt::Missing("a node that holds a session".to_owned()))
+    }
+
+    /// Waits until `client` says that it has taken over from `lost`.
+    pub(super) fn taken_over(
+        &self,
+        client: &str,
+        lost: &str,
+        since: Timestamp,
+    ) -> Result<Taken, Halt> {
+        let what = format!("{client} to leave {lost}");
+        self.wait(&what, TAKEOVER, |said| {
+            let event = said.first(client, "taken_over", since)?;
+            Some(Taken {
+                at: event.at,
+                to: event.text("to").to_owned(),
+            })
+        })
+    }
+
+    /// Waits until a planned move of `client` away from `from` is committed.
+    pub(super) fn moved(
+        &self,
+        client: &str,
+        from: &str,
+        since: Timestamp,
+        patience: Duration,
+    ) -> Result<Taken, Halt> {
+        let what = format!("{client} to be moved away from {from}");
+        self.wait(&what, patience, |said| {
+            let mut moved = said
+                .since(since)
+                .filter(|event| event.member == client && event.name == "moved");
+            let event = moved.find(|event| event.text("from") == from)?;
+            Some(Taken {
+                at: event.at,
+                to: event.text("to").to_owned(),
+            })
+        })
+    }
+
+    /// When a planned move of `client` away from `from` began.
+    pub(super) fn moving(&self, client: &str, from: &str, since: Timestamp) -> Option<Timestamp> {
+        let said = self.board.look();
+        let mut moving = said.since(since).filter(|event| event.member == client);
+        let event = moving.find(|event| event.name == "moving" && event.text("from") == from)?;
+        Some(event.at)
+    }
+
+    // What acts do.
+
+    /// The operator drains a node, or takes it back.
+    pub(super) fn drain(&mut self, node: &str, drain: bool) -> Result<(), Halt> {
+        let what = if drain { "drain" } else { "take back" };
+        let failed = |why: String| Halt::new(format!("{what} {node}"), why);
+        let order = AdminOrder {
+            controller: layout::controller().listen(),
+            credentials: self.admin.clone(),
+            drain,
+            node: node.to_owned(),
+        };
+        let text = serde_json::to_string(&order).map_err(|error| failed(error.to_string()))?;
+        let file = self.admin.with_extension("json");
+        std::fs::write(&file, text).map_err(|error| failed(error.to_string()))?;
+        let name = layout::controller().name;
+        let child = self.crew.spawn(name, "admin", &file, Stdio::piped())?;
+        let ended = child
+            .wait_at_most(ADMIN)
+            .map_err(|error| failed(error.to_string()))?;
+        if ended.is_some_and(|status| status.success()) {
+            return Ok(());
+        }
+        let mut said = String::new();
+        if let Some(mut errors) = child.take_stderr().filter(|_| ended.is_some()) {
+            let _what_is_there = errors.read_to_string(&mut said);
+        }
+        Err(failed(said.trim().to_owned()))
+    }
+
+    /// Kills the controller, if it lives.
+    pub(super) fn kill_controller(&mut self) -> Result<(), Halt> {
+        let name = layout::controller().name;
+        if self.crew.is_running(name) {
+            self.mark("controller dies", "the controller is killed (SIGKILL)");
+            self.kill(name)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn kill(&mut self, name: &str) -> Result<(), Halt> {
+        self.live(name, Life::Dead);
+        self.crew.kill(name)
+    }
+
+    pub(super) fn freeze(&mut self, name: &str) -> Result<(), Halt> {
+        self.live(name, Life::Frozen);
+        self.crew.stop(name)
+    }
+
+    pub(super) fn thaw(&mut self, name: &str) -> Result<(), Halt> {
+        self.live(name, Life::Ready);
+        self.crew.cont(name)
+    }
+
+    pub(super) fn live(&self, name: &str, life: Life) {
+        lock(&self.shown).lives.insert(name.to_owned(), life);
+    }
+
+    /// Restarts who is missing and waits until the mesh is whole again.
+    pub(super) fn heal(&mut self) -> Result<(), Halt> {
+        self.crew.stop_burning();
+        let restored = layout::restore(&self.lab);
+        restored.map_err(|error| Halt::new("restore the network", error))?;
+        for place in layout::PLACES
+            .iter()
+            .filter(|place| !self.crew.is_running(place.name))
+            .collect::<Vec<_>>()
+        {
+            if !self.files[place.name].exists() {
+                continue;
+            }
+            self.live(place.name, Life::Starting);
+            self.crew
+                .start(place.name, kind(place.part), &self.files[place.name])?;
+            self.mark(place.name, format!("{} is started again", place.name));
+        }
+        let since = monotonic();
+        let whole = self
+            .board
+            .wait(SETTLE, |said| missing(said, since).is_empty().then_some(()));
+        for node in layout::all(Part::Node) {
+            self.live(node.name, Life::Ready);
+        }
+        whole.ok_or_else(|| Halt::Missing(missing(&self.board.look(), since).join(", ")))
+    }
+
+    // What acts measure.
+
+    /// Measures a planned move of `client` later: `since` it was asked for, until it was done `at`.
+    pub(super) fn measure_move(
+        &mut self,
+        client: &'static Place,
+        from: Timestamp,
+        done: Timestamp,
+    ) {
+        let over = Window::new(from, done + AFTERGLOW);
+        self.pending.push(PendingMove {
+            moment: self.moment(client.name),
+            client,
+            windows: [
+                Window::new(from - STEADY, from),
+                over,
+                Window::new(over.to, over.to + STEADY),
+            ],
+        });
+    }
+
+    /// Measures all moves that were seen.
+    pub(super) fn settle(&mut self) -> Result<(), Halt> {
+        for pending in std::mem::take(&mut self.pending) {
+            let [before, over, after] = pending.windows;
+            thread::sleep((after.to + GRACE).since(monotonic()));
+            let before = self.seen(pending.client, before)?;
+            let over = self.seen(pending.client, over)?;
+            let after = self.seen(pending.client, after)?;
+            let stream = pending.client.ordinal().into();
+            let sample = MoveSample::of(pending.moment, stream, &before, &over, &after);
+            self.tell(format!(
+                "{}: {} datagrams lost, {} twice, {} overtaken, p99 {} over steady",
+                pending.client.name,
+                sample.lost,
+                sample.duplicated,
+                sample.reordered,
+                sample.excess.map_or("unknown".into(), |it| format!(
+                    "{:.1} ms",
+                    super::evidence::ms(it)
+                )),
+            ));
+            self.evidence.moves.push(sample);
+        }
+        Ok(())
+    }
+
+    /// What both ends of a client's datagrams know of a window.
+    pub(super) fn seen(&self, client: &Place, window: Window) -> Result<Seen, Halt> {
+        let site = site_of(client).name;
+        let there = ask(&self.peers.sites[site], |peer| peer.window(window));
+        Ok(Seen {
+            client: self.window(client.name, window)?,
+            site: there.map_err(|error| Halt::new(format!("ask {site}"), error))?,
+        })
+    }
+
+    /// What a client knows of a window.
+    pub(super) fn window(&self, client: &str, window: Window) -> Result<LoadWindow, Halt> {
+        let here = ask(&self.peers.clients[client], |peer| peer.window(window));
+        here.map_err(|error| Halt::new(format!("ask {client}"), error))
+    }
+
+    /// The silence that `client` saw in `window`, with the round trip of `after`.
+    pub(super) fn silence(
+        &self,
+        client: &str,
+        window: Window,
+        after: Window,
+    ) -> Result<SilenceSample, Halt> {
+        let seen = self.window(client, window)?.heartbeat;
+        let after = self.window(client, after)?.heartbeat;
+        let longest = seen.longest.filter(|silence| !silence.open);
+        let measured = longest.zip(after.rtt_p50_ns);
+        let (silence, rtt) =
+            measured.ok_or_else(|| Halt::Missing(format!("heartbeats of {client}")))?;
+        Ok(SilenceSample {
+            moment: self.moment(client),
+            silence: silence.span(),
+            rtt: Duration::from_nanos(rtt),
+            starved: Duration::from_nanos(silence.unsent),
+        })
+    }
+
+    /// Checks that all sites send to `client` through `holder`.
+    pub(super) fn check_return(&mut self, client: &str, holder: &str) {
+        let followed = |said: &Said| {
+            let astray = layout::all(Part::Site)
+                .filter(|site| said.field(site.name, "holders")[client].as_str() != Some(holder));
+            astray.count() as u64
+        };
+        let mut astray = 0;
+        self.board.wait(RETURN, |said| {
+            astray = followed(said);
+            (astray == 0).then_some(())
+        });
+        let moment = self.moment(client);
+        self.evidence.returns.push(ReturnSample { moment, astray });
+    }
+
+    /// A counter of drops for fencing, at a client or a site.
+    pub(super) fn fenced(&self) -> u64 {
+        let said = self.board.look();
+        let sites = layout::all(Part::Site).map(|site| said.field(site.name, "fenced").as_u64());
+        let clients = layout::all(Part::Client)
+            .map(|client| said.field(client.name, "drops")["fenced"].as_u64());
+        sites.chain(clients).flatten().sum()
+    }
+
+    /// Broken connections and wrong bytes until now.
+    pub(super) fn count_connections(&mut self) -> Result<(), Halt> {
+        for (name, peer) in &self.peers.clients {
+            let snapshot = ask(peer, Peer::snapshot);
+            let totals = snapshot
+                .map_err(|error| Halt::new(format!("ask {name}"), error))?
+                .totals;
+            let counts = (totals.connections.broken, totals.connections.wrong_bytes);
+            self.evidence.tcp.insert(name.clone(), counts);
+        }
+        Ok(())
+    }
+}
+
+/// A change of a client's holder.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Taken {
+    /// When the client did it.
+    pub(super) at: Timestamp,
+    /// The new holder.
+    pub(super) to: String,
+}
+
+/// What keeps the mesh from being whole, by reports made after `since`.
+fn missing(said: &Said, since: Timestamp) -> Vec<String> {
+    let mut missing = Vec::new();
+    let fresh = |name: &str| said.report(name).is_some_and(|report| report.at >= since);
+    let nodes: BTreeSet<&str> = layout::all(Part::Node).map(|node| node.name).collect();
+    for node in &nodes {
+        let paths = said.field(node, "paths").as_object();
+        let connected = paths.map_or(0, serde_json::Map::len);
+        if !fresh(node) || connected < paths_of_a_node() {
+            missing.push(format!("{node} to be connected"));
+        }
+    }
+    for site in layout::all(Part::Site) {
+        let linked = said.field(site.name, "nodes").as_object();
+        if !fresh(site.name) || linked.is_none_or(|linked| linked.len() < nodes.len()) {
+            missing.push(format!("{} to reach all nodes", site.name));
+        }
+    }
+    for client in layout::all(Part::Client) {
+        let field = |name| said.field(client.name, name);
+        let calm = field("other").is_null() && field("unrefreshed") == &Value::Bool(false);
+        let shadows = said.roster(client.name).len();
+        if !fresh(client.name) || !calm || said.holder(client.name).is_none() || shadows < SHADOWS {
+            missing.push(format!("{} to have its shadows", client.name));
+        }
+    }
+    missing
+}
+
+/// All other nodes and all sites.
+fn paths_of_a_node() -> usize {
+    layout::all(Part::Node).count() - 1 + layout::all(Part::Site).count()
+}
+
+pub(super) fn ask<M: Measured, T>(
+    peer: &Mutex<Peer<M>>,
+    question: impl FnOnce(&mut Peer<M>) -> Result<T, TrafficError>,
+) -> Result<T, TrafficError> {
+    question(&mut lock(peer))
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Members that must have started, or come back, by then. Handshakes on a busy machine take long.
+pub(super) const SETTLE: Duration = Duration::from_secs(20);
+/// An administrator's tool that takes longer hangs.
+const ADMIN: Duration = Duration::from_secs(15);
+/// A takeover that takes longer has not happened.
+const TAKEOVER: Duration = Duration::from_secs(5);
+/// Sites report where they send to every 250 ms.
+const RETURN: Duration = Duration::from_millis(1500);
+/// The old and the new path are measured for so long.
+const STEADY: Duration = Duration::from_secs(1);
+/// Packets of a move are under way for so long after it.
+const AFTERGLOW: Duration = Duration::from_millis(300);
+/// Of the standard tier.
+const SHADOWS: usize = 2;
