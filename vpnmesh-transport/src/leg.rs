@@ -220,8 +220,10 @@ impl Leg {
         if !self.urgent.is_empty() {
             return Timestamp::ZERO;
         }
+        // Nothing is erased before the peer has shown the newest keys, so no timer waits for it.
         let retire = self.channels.iter().filter_map(|channel| channel.retire_at);
-        let retire = retire.min().unwrap_or(Timestamp::MAX);
+        let retire = retire.min().filter(|_| self.newest().confirmed);
+        let retire = retire.unwrap_or(Timestamp::MAX);
         self.stream
             .poll_timeout()
             .min(self.path.poll_timeout())

@@ -176,8 +176,10 @@ pub enum NodeMessage {
         /// Session, generation and version.
         sessions: Vec<(SessionId, u32, u64)>,
     },
-    /// The receiver lacks these sessions or their secrets.
+    /// The sender lacks the newest state of these sessions.
     Want(Vec<SessionId>),
+    /// The sender has no branch of these sessions.
+    Lost(Vec<SessionId>),
     /// The sender was activated for this session.
     Took {
         /// The session.

@@ -64,6 +64,9 @@ pub const RECEIPT: usize = 60;
 /// The site does not know the client's key, after a restart for example: hand-shake again.
 pub const UNKNOWN_KEY: u8 = 0x32;
 
+/// A holder's own word: the site was away, it may have missed or forgotten the statement.
+pub const STATE_AGAIN: u8 = 0x33;
+
 impl Receipt {
     /// Writes and authenticates the receipt.
     #[must_use]

@@ -53,7 +53,12 @@ pub struct StationConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Hello {
     /// A leg between two nodes, or a site and a node.
-    Link,
+    Link {
+        /// Fresh keys for a leg that goes on; else both ends start a new one. The life of the peer
+        /// does not tell: one end may have given a leg up that the other, stopped for a while,
+        /// still has.
+        continues: bool,
+    },
     /// A generation of a client's session, with the responder as its primary.
     Session {
         /// The session.

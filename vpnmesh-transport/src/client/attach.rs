@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use vpnmesh_core::{NodeId, NodeState, PublicKey, Timestamp};
+use vpnmesh_core::{NodeId, NodeState, PublicKey, SessionId, Timestamp};
 
+use super::generation::Generations;
 use super::holder::Holder;
 use super::{ClientEvent, ClientMachine};
 use crate::DropReason;
@@ -111,7 +112,7 @@ impl ClientMachine {
                     self.handle_attached(node, address, (generation, number), *established, now);
                 }
             }
-            (Hello::Receipts | Hello::Link, _) | (Hello::Session { .. }, Route::Relay(_)) => {}
+            (Hello::Receipts | Hello::Link { .. }, _) | (Hello::Session { .. }, Route::Relay(_)) => {}
         }
     }
 
@@ -220,6 +221,11 @@ impl ClientMachine {
     /// The machine was resumed from a snapshot: whatever could be sealed twice is erased.
     pub(super) fn handle_resumed(&mut self, incarnation: Incarnation, now: Timestamp) {
         self.station.resume(incarnation);
+        // Generations and moves after the snapshot are forgotten: their numbers must not come
+        // again in the same session.
+        self.session = SessionId(self.station.random());
+        self.generations = Generations::default();
+        self.unrefreshed_since = None;
         for tie in self.ties.values_mut() {
             tie.key = None;
             tie.answered = None;

@@ -8,7 +8,7 @@ use super::ClientMachine;
 use super::moves::Stage;
 use crate::handshake::{Direction, Established, direction};
 use crate::message::ClientMessage;
-use crate::receipt::{Fence, Phase, Receipt, UNKNOWN_KEY, Way};
+use crate::receipt::{Fence, Phase, Receipt, STATE_AGAIN, UNKNOWN_KEY, Way};
 use crate::station::{Hello, Route};
 use crate::{DropReason, schedule};
 
@@ -166,6 +166,11 @@ impl ClientMachine {
             tie.key = None;
             tie.answered = None;
             return tie.due = tie.due.min(now + DIAL_AGAIN);
+        }
+        if body == [STATE_AGAIN] {
+            tie.answered = None;
+            tie.due = now;
+            return self.tend_ties(now);
         }
         let Some(key) = &tie.key else {
             return self.station.out.drop_because(DropReason::Stale);

@@ -39,7 +39,7 @@ impl Authority for Gate<'_> {
         let own = self.membership.node(self.me).map(|node| node.state);
         let is_client = self.membership.client_by_key(&request.peer).is_some();
         match message::decode(request.payload) {
-            Ok(Hello::Link) if !is_client => accept,
+            Ok(Hello::Link { .. }) if !is_client => accept,
             Ok(Hello::Session { refresh, .. }) if is_client => match own {
                 Some(NodeState::Active | NodeState::Standby) => accept,
                 Some(NodeState::Draining) if refresh => accept,
@@ -83,7 +83,7 @@ impl NodeMachine {
         };
         let membership = &self.station.membership;
         match hello {
-            Hello::Link => {
+            Hello::Link { continues } => {
                 let node = membership
                     .node_by_key(&established.peer)
                     .map(|node| PeerId::Node(node.id));
@@ -91,7 +91,7 @@ impl NodeMachine {
                     .site_by_key(&established.peer)
                     .map(|site| PeerId::Site(site.id));
                 if let Some(id) = node.or(site) {
-                    self.connect(id, established, from, now);
+                    self.connect(id, established, from, continues, now);
                 }
             }
             Hello::Session {
@@ -201,6 +201,7 @@ impl NodeMachine {
             root: None,
             making: None,
             shadows: Vec::new(),
+            lives: BTreeMap::new(),
             rostered: false,
             paths: BTreeMap::new(),
             tier_asked: None,

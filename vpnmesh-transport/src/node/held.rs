@@ -6,6 +6,7 @@ use std::time::Duration;
 use vpnmesh_core::{NodeId, Secret, SiteId, Tier, Timestamp};
 
 use super::shadows::{Making, Root};
+use crate::Incarnation;
 use crate::leg::Leg;
 use crate::record::SessionRecord;
 
@@ -22,6 +23,8 @@ pub(super) struct Held {
     pub(super) making: Option<Making>,
     /// Shadows that the client's roster names, best first.
     pub(super) shadows: Vec<NodeId>,
+    /// The lives in which the shadows took their branches; unknown after a takeover.
+    pub(super) lives: BTreeMap<NodeId, Incarnation>,
     /// Whether the client confirmed the roster of the record's generation.
     pub(super) rostered: bool,
     /// The client's round-trip times to nodes.

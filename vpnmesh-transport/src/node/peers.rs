@@ -5,13 +5,14 @@
 
 use std::time::Duration;
 
-use vpnmesh_core::{NodeState, PublicKey, Timestamp};
+use vpnmesh_core::{NodeState, PublicKey, SiteId, Timestamp};
 
 use super::{NodeEvent, NodeMachine, Owner, PeerId};
 use crate::DropReason;
 use crate::handshake::{Established, Incarnation};
 use crate::leg::Leg;
 use crate::message::{self, FromSite, HolderMessage, NodeMessage, ToSite};
+use crate::receipt::STATE_AGAIN;
 use crate::station::{Ended, Hello, Route, link_channel};
 
 /// Another node or a site.
@@ -20,6 +21,8 @@ pub(super) struct Peer {
     pub(super) key: PublicKey,
     pub(super) leg: Option<Leg>,
     pub(super) incarnation: Incarnation,
+    /// The life in which it was last connected.
+    pub(super) life: Incarnation,
     /// We dial it at this moment; never, if it dials us.
     pub(super) dial_at: Timestamp,
     /// A fresh handshake is due.
@@ -37,6 +40,10 @@ impl Peer {
             key,
             leg: None,
             incarnation: Incarnation {
+                counter: 0,
+                random: [0; 16],
+            },
+            life: Incarnation {
                 counter: 0,
                 random: [0; 16],
             },
@@ -156,6 +163,9 @@ impl NodeMachine {
         peer.dial_at = now + REDIAL;
         peer.refresh_at = now + REDIAL;
         let key = peer.key;
+        let hello = Hello::Link {
+            continues: peer.leg.is_some(),
+        };
         let address = match id {
             PeerId::Node(node) => self
                 .station
@@ -165,7 +175,7 @@ impl NodeMachine {
             PeerId::Site(_) => None,
         };
         let Some(address) = address else { return };
-        if self.station.is_dialing(&key, |hello| *hello == Hello::Link) {
+        if self.station.is_dialing(&key, |hello| matches!(hello, Hello::Link { .. })) {
             return;
         }
         let (channels, bases) = (&self.channels, &self.bases);
@@ -174,25 +184,20 @@ impl NodeMachine {
         };
         let dialed = self
             .station
-            .dial(key, Route::Direct(address), Hello::Link, taken, RETRY, now);
+            .dial(key, Route::Direct(address), hello, taken, RETRY, now);
         self.station.out.count(dialed);
     }
 
     /// A handshake that we started ended.
     pub(super) fn handle_ended(&mut self, ended: Ended, now: Timestamp) {
-        if let (Some(established), Route::Direct(_)) = (ended.established, ended.route) {
-            let node = self
-                .station
-                .membership
-                .node_by_key(&ended.peer)
-                .map(|node| node.id);
-            let address = match ended.route {
-                Route::Direct(address) => address,
-                Route::Relay(_) => return,
-            };
-            if let Some(node) = node {
-                self.connect(PeerId::Node(node), *established, address, now);
-            }
+        let Hello::Link { continues } = ended.hello else {
+            return;
+        };
+        let node = self.station.membership.node_by_key(&ended.peer);
+        if let (Some(established), Route::Direct(address), Some(node)) =
+            (ended.established, ended.route, node.map(|node| node.id))
+        {
+            self.connect(PeerId::Node(node), *established, address, continues, now);
         }
     }
 
@@ -202,6 +207,7 @@ impl NodeMachine {
         id: PeerId,
         established: Established,
         from: std::net::SocketAddr,
+        continues: bool,
         now: Timestamp,
     ) {
         let suite = self.station.config.suite;
@@ -214,7 +220,11 @@ impl NodeMachine {
             return self.station.out.drop_because(DropReason::UnknownPeer);
         };
         let index = channel.local_index;
-        let same_life = peer.incarnation == established.peer_incarnation;
+        let same_life = continues && peer.incarnation == established.peer_incarnation;
+        if continues && !(same_life && peer.leg.is_some()) {
+            peer.refresh_at = now; // one end gave the leg up meanwhile: it falls silent and is new
+            return self.station.out.drop_because(DropReason::Stale);
+        }
         let mut gone = Vec::new();
         match peer.leg.as_mut().filter(|_| same_life) {
             Some(leg) => gone = leg.add_channel(channel, now + leg.grace() + LINK_GRACE),
@@ -224,6 +234,7 @@ impl NodeMachine {
                 }
                 peer.leg = Some(Leg::new(from, channel, self.timers.link, now));
                 peer.incarnation = established.peer_incarnation;
+                peer.life = established.peer_incarnation;
             }
         }
         peer.refresh_at = now + REFRESH;
@@ -233,13 +244,25 @@ impl NodeMachine {
         self.channels.insert(index, Owner::Peer(id));
         if !same_life {
             self.emit(NodeEvent::PeerConnected(id));
-            if matches!(id, PeerId::Node(_)) {
-                let signed = self.station.config.membership.clone();
-                self.tell_node_peer(id, &NodeMessage::Membership(signed), now);
+            match id {
+                PeerId::Node(_) => {
+                    let signed = self.station.config.membership.clone();
+                    self.tell_node_peer(id, &NodeMessage::Membership(signed), now);
+                }
+                PeerId::Site(site) => self.tell_all_of(site, now),
             }
             self.review_all(now);
         }
         self.touch_peer(id, now);
+    }
+
+    /// A site is back: the clients state again who holds them, as it may have restarted.
+    fn tell_all_of(&mut self, site: SiteId, now: Timestamp) {
+        let sessions: Vec<_> = self.sessions.keys().copied().collect();
+        for session in sessions {
+            let body = vec![STATE_AGAIN];
+            self.tell_client(session, &HolderMessage::FromSite { site, body }, now);
+        }
     }
 
     /// The peer is gone: its keys are erased, sessions look for other shadows.

@@ -63,6 +63,7 @@ pub(super) enum Making {
     Rostered {
         record: Box<SessionRecord>,
         shadows: Vec<NodeId>,
+        lives: BTreeMap<NodeId, Incarnation>,
         until: Timestamp,
     },
 }
@@ -140,7 +141,8 @@ impl NodeMachine {
         }
         let wanted = self.wanted_shadows(held, now);
         let same = wanted.len() == held.shadows.len()
-            && wanted.iter().all(|node| held.shadows.contains(node));
+            && wanted.iter().all(|node| held.shadows.contains(node))
+            && !held.shadows.iter().any(|node| self.lost_branches(held, *node));
         let waits = held.fresh_until > now || (held.shift.is_some() && !held.shadows.is_empty());
         let Some(held) = self.sessions.get_mut(&session) else {
             return;
@@ -151,6 +153,13 @@ impl NodeMachine {
         } else if !same && !waits {
             self.offer_root(session, now);
         }
+    }
+
+    /// Whether a shadow began another life since it took its branch: the branch is gone.
+    fn lost_branches(&self, held: &Held, node: NodeId) -> bool {
+        let took = held.lives.get(&node);
+        let peer = self.peers.get(&PeerId::Node(node));
+        took.zip(peer).is_some_and(|(took, peer)| *took != peer.life)
     }
 
     fn wanted_shadows(&self, held: &Held, now: Timestamp) -> Vec<NodeId> {
@@ -297,7 +306,17 @@ impl NodeMachine {
     ) -> Option<u32> {
         let key = (record.session, record.generation);
         if let Some(present) = self.branches.get(&key) {
-            return (present.number == number).then_some(present.base); // the same one, sent again
+            if present.number == number && present.secret == secret {
+                return Some(present.base); // the same one, sent again
+            }
+            let held = self.sessions.get(&key.0);
+            if held.is_some_and(|held| held.record.generation == key.1) {
+                self.station.out.drop_because(DropReason::Fenced);
+                return None; // the one in use stays
+            }
+            let before = present.base;
+            self.bases.remove(&before);
+            self.branches.remove(&key);
         }
         if self.branches.len() >= MAX_BRANCHES {
             self.station.out.drop_because(DropReason::QueueFull);
@@ -393,6 +412,8 @@ impl NodeMachine {
             })
             .collect();
         let shadows: Vec<NodeId> = ready.iter().map(|(_, node, _)| *node).collect();
+        let lives = ready.iter().map(|(_, node, (_, life))| (*node, *life));
+        let lives = lives.collect();
         record.holders = std::iter::once(self.me)
             .chain(shadows.iter().copied())
             .collect();
@@ -400,6 +421,7 @@ impl NodeMachine {
         held.making = Some(Making::Rostered {
             record,
             shadows,
+            lives,
             until: now + ROSTER,
         });
         self.tell_client(
@@ -438,7 +460,10 @@ impl NodeMachine {
             Making::Offered { .. } | Making::Installing { .. } => false,
         });
         let Some(Making::Rostered {
-            record, shadows, ..
+            record,
+            shadows,
+            lives,
+            ..
         }) = made
         else {
             return;
@@ -448,6 +473,7 @@ impl NodeMachine {
         };
         let before = std::mem::replace(&mut held.shadows, shadows.clone());
         let (number, address) = (held.record.number, held.record.client_address);
+        held.lives = lives;
         held.branch = branch.secret.duplicate();
         held.record = *record;
         held.record.number = number;

@@ -49,6 +49,7 @@ impl NodeMachine {
                 self.handle_have(from, bucket, &sessions, now)
             }
             NodeMessage::Want(sessions) => self.handle_want(from, &sessions, now),
+            NodeMessage::Lost(sessions) => self.handle_lost(from, &sessions, now),
             NodeMessage::Took {
                 session,
                 generation,
@@ -292,18 +293,33 @@ impl NodeMachine {
         {
             self.forget_shadowed(from, *session);
         }
-        let wanted = theirs
-            .iter()
-            .filter(|their| !ours.contains(their))
-            .map(|(session, ..)| *session);
-        let wanted: Vec<SessionId> = wanted.collect();
+        let missing = theirs.iter().filter(|their| !ours.contains(their));
+        let (wanted, lost): (Vec<_>, Vec<_>) =
+            missing.partition(|their| self.branches.contains_key(&(their.0, their.1)));
+        let ids = |list: Vec<&(SessionId, u32, u64)>| list.iter().map(|their| their.0).collect();
         if !wanted.is_empty() {
-            self.tell_node_peer(PeerId::Node(from), &NodeMessage::Want(wanted), now);
+            self.tell_node_peer(PeerId::Node(from), &NodeMessage::Want(ids(wanted)), now);
+        }
+        if !lost.is_empty() {
+            self.tell_node_peer(PeerId::Node(from), &NodeMessage::Lost(ids(lost)), now);
         }
     }
 
-    /// A shadow lacks sessions. State is sent again; a lost secret needs a new generation, as the
-    /// branches were erased (rule S1).
+    /// A shadow has no branch. Branches were erased once they were handed out (rule S1), so the
+    /// session starts a generation.
+    fn handle_lost(&mut self, from: NodeId, sessions: &[SessionId], now: Timestamp) {
+        for session in sessions {
+            if let Some(held) = self.sessions.get_mut(session)
+                && held.is_primary()
+                && held.shadows.contains(&from)
+            {
+                held.lives.insert(from, crate::Incarnation::default());
+                self.review_soon(*session, now);
+            }
+        }
+    }
+
+    /// A shadow lacks the newest state of sessions: it is sent again.
     fn handle_want(&mut self, from: NodeId, sessions: &[SessionId], now: Timestamp) {
         let mut records = Vec::new();
         for session in sessions {

@@ -18,6 +18,8 @@ pub(super) struct Known {
     key: Option<Secret<32>>,
     /// The newest statement.
     newest: Option<Receipt>,
+    /// We may have forgotten a newer one: nothing counts until the client states again.
+    doubtful: bool,
     /// The holder that is drained may deliver what it sealed before.
     drain: Option<Drain>,
     /// Through which holder a flow last came, while two are valid.
@@ -38,7 +40,7 @@ struct Drain {
 impl Known {
     /// Whether a packet of the client may come through `node`.
     pub(super) fn accepts(&self, node: NodeId, counter: u64, now: Timestamp) -> bool {
-        let Some(newest) = &self.newest else {
+        let Some(newest) = self.newest.as_ref().filter(|_| !self.doubtful) else {
             return false;
         };
         if newest.holder == node || (newest.phase == Phase::Shared && newest.drained == Some(node))
@@ -61,7 +63,7 @@ impl Known {
 
     /// The holder through which a packet to the client leaves.
     pub(super) fn holder_for(&self, flow: FlowHash, now: Timestamp) -> Option<NodeId> {
-        let newest = self.newest.as_ref()?;
+        let newest = self.newest.as_ref().filter(|_| !self.doubtful)?;
         match (newest.phase, newest.drained) {
             (Phase::Shared, Some(drained)) => Some(self.flows.get(flow, now).unwrap_or(drained)),
             (Phase::Shared | Phase::Alone, _) => Some(newest.holder),
@@ -96,16 +98,25 @@ impl Known {
         sent.map(|(_, counter)| *counter)
     }
 
+    /// Our memory is older than the world: the key and all that the client said are in doubt.
+    pub(super) fn doubt(&mut self) {
+        self.key = None;
+        self.drain = None;
+        self.doubtful = true;
+        self.flows.clear();
+    }
+
     /// Takes a statement over if it is newer; whether it was.
     fn take(&mut self, receipt: Receipt, now: Timestamp) -> bool {
         let order = |receipt: &Receipt| (receipt.fence, receipt.phase);
-        if self
-            .newest
-            .as_ref()
-            .is_some_and(|newest| order(newest) >= order(&receipt))
-        {
+        let stale = |newest: &Receipt| match self.doubtful {
+            true => order(newest) > order(&receipt),
+            false => order(newest) >= order(&receipt),
+        };
+        if self.newest.as_ref().is_some_and(stale) {
             return false;
         }
+        self.doubtful = false;
         self.drain = receipt
             .drained
             .filter(|_| receipt.phase == Phase::Alone)

@@ -95,20 +95,23 @@ impl SiteMachine {
         }
         link.dial_at = now + REDIAL;
         let key = link.key;
+        let hello = Hello::Link {
+            continues: link.leg.is_some(),
+        };
         let address = self
             .station
             .membership
             .node(node)
             .and_then(|node| node.addresses.first().copied());
         let Some(address) = address else { return };
-        if self.station.is_dialing(&key, |hello| *hello == Hello::Link) {
+        if self.station.is_dialing(&key, |hello| matches!(hello, Hello::Link { .. })) {
             return;
         }
         let channels = &self.channels;
         let taken = |index: u32| channels.contains_key(&index);
         let dialed = self
             .station
-            .dial(key, Route::Direct(address), Hello::Link, taken, RETRY, now);
+            .dial(key, Route::Direct(address), hello, taken, RETRY, now);
         self.station.out.count(dialed);
     }
 
@@ -118,10 +121,13 @@ impl SiteMachine {
             .membership
             .node_by_key(&ended.peer)
             .map(|node| node.id);
+        let Hello::Link { continues } = ended.hello else {
+            return;
+        };
         if let (Some(established), Route::Direct(address), Some(node)) =
             (ended.established, ended.route, node)
         {
-            self.connect(node, *established, address, now);
+            self.connect(node, *established, address, continues, now);
         }
     }
 
@@ -130,6 +136,7 @@ impl SiteMachine {
         node: NodeId,
         established: Established,
         address: std::net::SocketAddr,
+        continues: bool,
         now: Timestamp,
     ) {
         let suite = self.station.config.suite;
@@ -138,7 +145,11 @@ impl SiteMachine {
             return self.station.out.drop_because(DropReason::UnknownPeer);
         };
         let index = channel.local_index;
-        let same_life = link.incarnation == established.peer_incarnation;
+        let same_life = continues && link.incarnation == established.peer_incarnation;
+        if continues && !(same_life && link.leg.is_some()) {
+            link.dial_at = now; // the leg was given up meanwhile: a new one
+            return self.station.out.drop_because(DropReason::Stale);
+        }
         let mut gone = Vec::new();
         match link.leg.as_mut().filter(|_| same_life) {
             Some(leg) => gone = leg.add_channel(channel, now + leg.grace()),

@@ -245,9 +245,11 @@ impl SiteMachine {
         me.is_some_and(|me| me.prefixes.iter().any(|prefix| prefix.contains(address)))
     }
 
-    /// A new life: whatever could be sealed twice is erased. Fences stay.
+    /// A new life: whatever could be sealed twice is erased. Fences stay, but nobody is accepted
+    /// on a statement from before: a newer one may have been forgotten.
     fn handle_resumed(&mut self, incarnation: Incarnation, now: Timestamp) {
         self.station.resume(incarnation);
+        self.clients.values_mut().for_each(Known::doubt);
         let nodes: Vec<NodeId> = self.links.keys().copied().collect();
         for node in nodes {
             self.disconnect(node, now);

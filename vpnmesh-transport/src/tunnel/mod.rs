@@ -139,7 +139,7 @@ impl Authority for Gate {
 
     fn decide(&mut self, request: &Request<'_>) -> Decision {
         match message::decode(request.payload) {
-            Ok(Hello::Link) => Decision::Accept {
+            Ok(Hello::Link { .. }) => Decision::Accept {
                 local_index: self.local_index,
                 payload: Vec::new(),
             },
@@ -224,7 +224,7 @@ impl TunnelMachine {
         };
         if self
             .station
-            .is_dialing(&self.peer, |hello| *hello == Hello::Link)
+            .is_dialing(&self.peer, |hello| matches!(hello, Hello::Link { .. }))
         {
             return;
         }
@@ -232,9 +232,10 @@ impl TunnelMachine {
         let leg = &self.leg;
         let taken = |index: u32| leg.as_ref().is_some_and(|leg| leg.channel(index).is_some());
         let (peer, route) = (self.peer, Route::Direct(address));
-        let dialed = self
-            .station
-            .dial(peer, route, Hello::Link, taken, RETRY, now);
+        let hello = Hello::Link {
+            continues: leg.is_some(),
+        };
+        let dialed = self.station.dial(peer, route, hello, taken, RETRY, now);
         self.station.out.count(dialed);
     }
 
