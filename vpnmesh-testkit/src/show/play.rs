@@ -36,7 +36,7 @@ pub(super) fn play(inside: Inside, options: &Options) -> Result<Report, Halt> {
     let peers = cast.start_traffic()?;
     let mut stage = Stage::new(cast, peers, shown);
     ticker.follow(Arc::clone(&stage.peers), stage.started);
-    let mut programme = Programme::default();
+    let mut programme = Programme::new(&ticker);
     match options.endure {
         Some(span) => programme.endure(&mut stage, span),
         None => programme.rounds(&mut stage, options),
@@ -47,13 +47,21 @@ pub(super) fn play(inside: Inside, options: &Options) -> Result<Report, Halt> {
 }
 
 /// What was played.
-#[derive(Default)]
-struct Programme {
+struct Programme<'a> {
+    ticker: &'a Ticker,
     acts: Vec<report::Act>,
     spans: Vec<ActSpan>,
 }
 
-impl Programme {
+impl<'a> Programme<'a> {
+    fn new(ticker: &'a Ticker) -> Self {
+        Self {
+            ticker,
+            acts: Vec::new(),
+            spans: Vec::new(),
+        }
+    }
+
     fn rounds(&mut self, stage: &mut Stage, options: &Options) {
         for round in 1..=options.rounds {
             stage.round = round;
@@ -128,6 +136,7 @@ impl Programme {
                 ActState::Held
             },
         );
+        self.ticker.draw();
     }
 
     fn note(&mut self, stage: &Stage, act: &Act, from: Timestamp, to: Timestamp) {

@@ -424,6 +424,12 @@ pub(super) struct Taken {
 /// What keeps the mesh from being whole, by reports made after `since`.
 fn missing(said: &Said, since: Timestamp) -> Vec<String> {
     let mut missing = Vec::new();
+    let known = said.field(layout::controller().name, "nodes").as_array();
+    for node in known.into_iter().flatten() {
+        if node["state"] != "Active" || node["connected"] != true {
+            missing.push(format!("the controller to take {} back", node["name"]));
+        }
+    }
     let fresh = |name: &str| said.report(name).is_some_and(|report| report.at >= since);
     let nodes: BTreeSet<&str> = layout::all(Part::Node).map(|node| node.name).collect();
     for node in &nodes {

@@ -1,6 +1,6 @@
 //! Draws the screen a few times a second from what members and traffic say.
 
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender, SyncSender};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -22,26 +22,26 @@ pub(super) struct Ticker {
 
 enum Order {
     Follow(Arc<Peers>, Timestamp),
+    Draw(SyncSender<()>),
     Stop,
 }
 
 impl Ticker {
     /// Draws what `shown` holds and what the board says.
     pub(super) fn start(shown: Arc<Mutex<Shown>>, board: Arc<Board>, screen: Screen) -> Self {
-        let (orders, inbox) = mpsc::channel(); // two orders in the whole run
+        let (orders, inbox) = mpsc::channel(); // a few orders in each act
         let mut screen = screen;
         let thread = std::thread::spawn(move || {
             let started = monotonic();
             let mut peers: Option<(Arc<Peers>, Timestamp)> = None;
             loop {
-                let stop = match inbox.recv_timeout(EVERY) {
-                    Ok(Order::Follow(all, since)) => {
-                        peers = Some((all, since));
-                        false
-                    }
-                    Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => true,
-                    Err(RecvTimeoutError::Timeout) => false,
-                };
+                let (mut stop, mut drawn) = (false, None);
+                match inbox.recv_timeout(EVERY) {
+                    Ok(Order::Follow(all, since)) => peers = Some((all, since)),
+                    Ok(Order::Draw(reply)) => drawn = Some(reply),
+                    Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => stop = true,
+                    Err(RecvTimeoutError::Timeout) => {}
+                }
                 let since = peers.as_ref().map_or(started, |(_, since)| *since);
                 update(
                     &shown,
@@ -50,6 +50,9 @@ impl Ticker {
                     since,
                 );
                 screen.draw(&lock(&shown).state);
+                if let Some(reply) = drawn {
+                    let _nobody_waits = reply.send(());
+                }
                 if stop {
                     return;
                 }
@@ -61,6 +64,14 @@ impl Ticker {
     /// Shows the traffic too, and time since `started`.
     pub(super) fn follow(&self, peers: Arc<Peers>, started: Timestamp) {
         let _it_has_stopped = self.orders.send(Order::Follow(peers, started));
+    }
+
+    /// Draws now, so that what was said is shown before what will be said.
+    pub(super) fn draw(&self) {
+        let (reply, drawn) = mpsc::sync_channel(1);
+        if self.orders.send(Order::Draw(reply)).is_ok() {
+            let _it_has_stopped = drawn.recv();
+        }
     }
 
     /// Draws a last time.

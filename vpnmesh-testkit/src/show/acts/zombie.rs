@@ -47,7 +47,8 @@ pub(super) fn play(stage: &mut Stage) -> Result<(), Halt> {
         accepted,
         fenced,
     });
-    Ok(())
+    // The mesh took it for dead and removed it: only a new life lets it in again.
+    stage.kill(&victim)
 }
 
 /// The freeze lasts at least so long: what is held back is told from what is slow.
