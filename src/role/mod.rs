@@ -28,6 +28,7 @@ mod names;
 pub mod node;
 mod run;
 pub mod site;
+pub mod tunnel;
 
 use serde_json::{Map, Value};
 use vpnmesh_transport::Machine;

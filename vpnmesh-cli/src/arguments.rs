@@ -1,0 +1,137 @@
+//! What can be typed.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use vpnmesh::core::Prefix;
+use vpnmesh::role::tunnel::{Peer, Suite};
+
+/// VPNs that heal themselves.
+#[derive(Debug, Parser)]
+#[command(name = "vpnmesh", version, after_help = super::exit::CODES)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make a key, or print the public half of one.
+    Keygen(Keygen),
+    /// Make a whole mesh directory from a description.
+    Provision(Provision),
+    /// Run a controller.
+    Controller(Role),
+    /// Run a node.
+    Node(Role),
+    /// Run a client.
+    Client(Role),
+    /// Run a site.
+    Site(Role),
+    /// Run a point-to-point tunnel in the foreground; prints `ready` after the handshake.
+    Tunnel(Tunnel),
+    /// Show the mesh as its controller sees it.
+    Status(Admin),
+    /// Show what was decided, and why.
+    Explain(Explain),
+    /// Move all traffic away from a node, then remove it.
+    Drain(OfNode),
+    /// Turn a drain back, or take a removed node back.
+    Undrain(OfNode),
+    /// Stop all automation.
+    Freeze(Admin),
+    /// Let automation go on.
+    Thaw(Admin),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Keygen {
+    /// Write the private key to this new file and print the public key.
+    #[arg(long, value_name = "FILE", conflicts_with = "public_of")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print the public key of this private key file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) public_of: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Provision {
+    /// The description, in TOML or JSON.
+    pub(crate) description: PathBuf,
+    /// The directory to make.
+    pub(crate) directory: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Role {
+    /// The settings, in TOML or JSON.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Print one JSON object a line: events, and a report every 250 ms.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Tunnel {
+    /// The interface: created with MTU 1420, or taken if it exists.
+    #[arg(long = "if", value_name = "IF")]
+    pub(crate) device: String,
+    /// The private key, as `wg genkey` or `vpnmesh keygen` prints it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: PathBuf,
+    /// The own UDP address.
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) listen: SocketAddr,
+    /// The peer.
+    #[arg(long, value_name = "PUBKEY@IP:PORT")]
+    pub(crate) peer: Peer,
+    /// Inner addresses behind the peer; repeat it. Without it every source is accepted.
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) allow: Vec<Prefix>,
+    /// standard, high, light, aes-256-gcm or chacha20-poly1305.
+    #[arg(long, value_name = "NAME", default_value_t)]
+    pub(crate) suite: Suite,
+    /// Print one JSON object a line instead of `ready`.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Admin {
+    /// The controller.
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:7443")]
+    pub(crate) controller: SocketAddr,
+    /// The directory of the administrator's certificates.
+    #[arg(long, value_name = "DIR", default_value = "admin/tls")]
+    pub(crate) credentials: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// One node only, by name.
+    pub(crate) node: Option<String>,
+    /// The newest decisions, at most so many.
+    #[arg(long, default_value_t = 50)]
+    pub(crate) limit: u32,
+    #[command(flatten)]
+    pub(crate) admin: Admin,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OfNode {
+    /// The node, by name.
+    pub(crate) node: String,
+    #[command(flatten)]
+    pub(crate) admin: Admin,
+}
