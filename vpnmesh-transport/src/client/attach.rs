@@ -37,18 +37,18 @@ impl ClientMachine {
         self.dial(key, Route::Direct(address), hello, now);
     }
 
+    /// Whether the holder can be asked for fresh secrets: it answers and no move is under way.
+    pub(super) fn may_refresh(&self) -> bool {
+        let active = self.active.as_ref();
+        self.planned.is_none() && active.is_some_and(|holder| holder.activation.is_none())
+    }
+
     /// Asks the holder for fresh secrets when it is time.
     pub(super) fn refresh_if_due(&mut self, now: Timestamp) {
-        if now < self.refresh_at || self.planned.is_some() {
+        if now < self.refresh_at || !self.may_refresh() {
             return;
         }
-        let Some(active) = self
-            .active
-            .as_ref()
-            .filter(|holder| holder.activation.is_none())
-        else {
-            return;
-        };
+        let Some(active) = &self.active else { return };
         let (node, address) = (active.node, active.leg.remote());
         let key = self.station.membership.node(node).map(|entry| entry.key);
         let back_off = Duration::from_secs(1 << self.refresh_failures.min(5));

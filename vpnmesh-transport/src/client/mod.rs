@@ -666,7 +666,10 @@ impl Machine for ClientMachine {
         if self.active.is_none() {
             next = next.min(self.next_dial);
         } else {
-            next = next.min(self.refresh_at).min(self.next_report);
+            next = next.min(self.next_report);
+            if self.may_refresh() {
+                next = next.min(self.refresh_at);
+            }
             next = next.min(
                 self.ties
                     .values()

@@ -502,6 +502,9 @@ impl ClientMachine {
             let leg = holder.as_ref().map(|holder| &holder.leg);
             leg.is_some_and(|leg| leg.silent_at().is_some_and(|at| at <= now))
         };
+        if let Some((draining, _)) = &mut self.draining {
+            draining.leg.note_judged(); // its time is set, silent or not
+        }
         if silent(&self.active) {
             self.take_over(now);
         } else if silent(&self.other) {

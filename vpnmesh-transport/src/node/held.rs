@@ -105,7 +105,7 @@ impl Held {
                 next = next.min(leaving.flushed_at);
             }
         }
-        if self.is_primary() {
+        if self.is_primary() && self.making.is_none() {
             next = next.min(self.review_at);
         }
         next
