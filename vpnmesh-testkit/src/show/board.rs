@@ -127,12 +127,14 @@ impl Said {
         Some(active.to_owned())
     }
 
-    /// The holders that a client may activate, by its newest report.
+    /// The shadows that a client may activate, by its newest report; its holder is none of them.
     #[must_use]
-    pub(super) fn roster(&self, client: &str) -> Vec<String> {
+    pub(super) fn shadows(&self, client: &str) -> Vec<String> {
+        let holder = self.holder(client);
         let roster = self.field(client, "roster").as_array();
         let names = roster.into_iter().flatten().filter_map(Value::as_str);
-        names.map(str::to_owned).collect()
+        let shadows = names.filter(|name| holder.as_deref() != Some(name));
+        shadows.map(str::to_owned).collect()
     }
 
     fn push(&mut self, event: Event) {
@@ -219,11 +221,11 @@ mod tests {
             ),
             (
                 "c1",
-                r#"{"t_ns":2,"event":"report","active":"n2","roster":["n3"]}"#,
+                r#"{"t_ns":2,"event":"report","active":"n2","roster":["n2","n3"]}"#,
             ),
         ]);
         assert_eq!(said.holder("c1").as_deref(), Some("n2"));
-        assert_eq!(said.roster("c1"), ["n3"]);
+        assert_eq!(said.shadows("c1"), ["n3"]);
         assert_eq!(said.since(Timestamp::ZERO).count(), 0);
         assert_eq!(said.holder("c2"), None);
     }

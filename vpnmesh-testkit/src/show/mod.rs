@@ -46,7 +46,13 @@ use crate::report::table;
 /// for each process of the show, with a hidden argument.
 #[must_use]
 pub fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    main_with(std::env::args().skip(1))
+}
+
+/// [`main`] with these arguments.
+#[must_use]
+pub fn main_with(arguments: impl IntoIterator<Item = String>) -> ExitCode {
+    let arguments: Vec<String> = arguments.into_iter().collect();
     if let Some(done) = roles::perform(&arguments) {
         return done;
     }

@@ -289,6 +289,18 @@ impl Stage {
         whole.ok_or_else(|| Halt::Missing(missing(&self.board.look(), since).join(", ")))
     }
 
+    /// Waits until all sessions have enough shadows among the nodes that live.
+    pub(super) fn covered(&self) -> Result<(), Halt> {
+        let living = layout::all(Part::Node).map(|node| node.name);
+        let living = living.filter(|node| self.crew.is_running(node)).collect();
+        self.wait("all sessions to have living shadows", SETTLE, |said| {
+            let mut clients = layout::all(Part::Client);
+            clients
+                .all(|client| is_covered(said, client, &living))
+                .then_some(())
+        })
+    }
+
     // What acts measure.
 
     /// Measures a planned move of `client` later: `since` it was asked for, until it was done `at`.
@@ -446,14 +458,20 @@ fn missing(said: &Said, since: Timestamp) -> Vec<String> {
         }
     }
     for client in layout::all(Part::Client) {
-        let field = |name| said.field(client.name, name);
-        let calm = field("other").is_null() && field("unrefreshed") == &Value::Bool(false);
-        let shadows = said.roster(client.name).len();
-        if !fresh(client.name) || !calm || said.holder(client.name).is_none() || shadows < SHADOWS {
+        if !fresh(client.name) || !is_covered(said, client, &nodes) {
             missing.push(format!("{} to have its shadows", client.name));
         }
     }
     missing
+}
+
+/// Whether a client rests on one holder, with fresh secrets and enough shadows among `nodes`.
+fn is_covered(said: &Said, client: &Place, nodes: &BTreeSet<&str>) -> bool {
+    let field = |name| said.field(client.name, name);
+    let calm = field("other").is_null() && field("unrefreshed") == &Value::Bool(false);
+    let shadows = said.shadows(client.name);
+    let living = shadows.iter().filter(|it| nodes.contains(it.as_str()));
+    calm && said.holder(client.name).is_some() && living.count() >= SHADOWS
 }
 
 /// All other nodes and all sites.

@@ -110,8 +110,7 @@ fn client_lines(board: &Board, peers: &Peers) -> Vec<ClientLine> {
 fn node_line(node: &Place, shown: &Shown, said: &Said) -> NodeLine {
     let clients = || layout::all(Part::Client).map(|client| client.name.to_owned());
     let primary = |client: &String| said.holder(client).as_deref() == Some(node.name);
-    let shadow =
-        |client: &String| !primary(client) && said.roster(client).iter().any(|it| it == node.name);
+    let shadow = |client: &String| said.shadows(client).iter().any(|it| it == node.name);
     NodeLine {
         name: node.name.to_owned(),
         region: node.region.to_owned(),

@@ -13,8 +13,7 @@ pub(super) fn play(stage: &mut Stage) -> Result<(), Halt> {
     stage.kill_controller()?;
     let (primary, clients) = stage.busiest()?;
     let client = clients[0];
-    let mut victims = stage.board.look().roster(client.name);
-    victims.retain(|shadow| *shadow != primary);
+    let mut victims = stage.board.look().shadows(client.name);
     victims.insert(0, primary);
     let since = stage.mark(
         "all holders",

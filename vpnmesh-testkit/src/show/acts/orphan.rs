@@ -10,6 +10,12 @@ pub(super) fn play(stage: &mut Stage) -> Result<(), Halt> {
         "no controller: {failing} must notice by itself that it fails"
     ));
     super::degrade::degrade(stage, &failing, &clients)?;
+    stage.mark(
+        "dies",
+        format!("{failing} dies (SIGKILL), long after it was left"),
+    );
+    stage.kill(&failing)?;
+    stage.covered()?;
     let (victim, clients) = stage.busiest()?;
     let since = stage.mark(
         "kill -9",
