@@ -186,10 +186,11 @@ impl NodeMachine {
             .get(&client)
             .copied()
             .filter(|other| *other != session);
-        for old in [Some(session), stale].into_iter().flatten() {
-            if self.sessions.contains_key(&old) {
-                self.end_session(old);
-            }
+        if self.sessions.contains_key(&session) {
+            self.end_session(session);
+        }
+        if let Some(stale) = stale {
+            self.finish_session(stale);
         }
         self.by_client.insert(client, session);
         self.channels.insert(index, Owner::Session(session));

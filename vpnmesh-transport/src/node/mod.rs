@@ -422,7 +422,7 @@ impl NodeMachine {
             Opened::Packet(packet) => self.forward_up(session, packet, now),
             Opened::Joined(packet) => self.forward_up(session, &packet, now),
             Opened::Control { closed: true, .. } => {
-                self.end_session(session);
+                self.finish_session(session);
                 return Ok(());
             }
             Opened::Control { .. } | Opened::Nothing => Ok(()),
@@ -491,6 +491,7 @@ impl NodeMachine {
             }
             Clock::Digest => {
                 self.send_digests(now);
+                self.forget_orphans(now);
                 self.clocks
                     .set(Clock::Digest, now + self.timers.digest_every);
             }
@@ -508,12 +509,21 @@ impl NodeMachine {
             return;
         };
         if now.since(held.last_heard) >= self.timers.idle_for {
-            return self.end_session(session);
+            return self.finish_session(session);
         }
         self.tend_leaving(session, now);
         self.tend_making(session, now);
         self.tend_shift(session, now);
         self.review_shadows(session, now);
+    }
+
+    /// The session is over everywhere, unless another holder took it: our branches go too.
+    fn finish_session(&mut self, session: SessionId) {
+        self.end_session(session);
+        let mut branches = self.branches.range((session, 0)..=(session, u32::MAX));
+        if branches.all(|(_, branch)| branch.record.holders.first() == Some(&self.me)) {
+            self.forget_branches(session, u32::MAX);
+        }
     }
 
     /// The session is over here: its keys are erased.

@@ -175,7 +175,10 @@ impl NodeMachine {
             PeerId::Site(_) => None,
         };
         let Some(address) = address else { return };
-        if self.station.is_dialing(&key, |hello| matches!(hello, Hello::Link { .. })) {
+        if self
+            .station
+            .is_dialing(&key, |hello| matches!(hello, Hello::Link { .. }))
+        {
             return;
         }
         let (channels, bases) = (&self.channels, &self.bases);

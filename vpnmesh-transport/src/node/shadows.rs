@@ -32,6 +32,12 @@ pub(super) struct Branch {
     pub(super) secret: Secret<32>,
     /// The first receiver index.
     pub(super) base: u32,
+    /// The life in which the primary gave it to us.
+    pub(super) given_in: Incarnation,
+    /// When the primary last spoke of it.
+    pub(super) spoken_of: Timestamp,
+    /// Whether the client has activated the generation, as far as we know: digests speak of those.
+    pub(super) in_force: bool,
 }
 
 /// The root of a generation that is being made. Erased with this struct.
@@ -142,7 +148,10 @@ impl NodeMachine {
         let wanted = self.wanted_shadows(held, now);
         let same = wanted.len() == held.shadows.len()
             && wanted.iter().all(|node| held.shadows.contains(node))
-            && !held.shadows.iter().any(|node| self.lost_branches(held, *node));
+            && !held
+                .shadows
+                .iter()
+                .any(|node| self.lost_branches(held, *node));
         let waits = held.fresh_until > now || (held.shift.is_some() && !held.shadows.is_empty());
         let Some(held) = self.sessions.get_mut(&session) else {
             return;
@@ -159,7 +168,8 @@ impl NodeMachine {
     fn lost_branches(&self, held: &Held, node: NodeId) -> bool {
         let took = held.lives.get(&node);
         let peer = self.peers.get(&PeerId::Node(node));
-        took.zip(peer).is_some_and(|(took, peer)| *took != peer.life)
+        took.zip(peer)
+            .is_some_and(|(took, peer)| *took != peer.life)
     }
 
     fn wanted_shadows(&self, held: &Held, now: Timestamp) -> Vec<NodeId> {
@@ -284,7 +294,7 @@ impl NodeMachine {
         let own = root.context(session, 0, self.me, self.responder.public());
         if let Some(own) = own {
             let secret = schedule::branch_secret(&root.secret, &own);
-            self.keep_branch(record.clone(), 0, secret);
+            self.keep_branch(record.clone(), 0, secret, now);
         }
         let Some(held) = self.sessions.get_mut(&session) else {
             return;
@@ -303,6 +313,7 @@ impl NodeMachine {
         record: SessionRecord,
         number: u8,
         secret: Secret<32>,
+        now: Timestamp,
     ) -> Option<u32> {
         let key = (record.session, record.generation);
         if let Some(present) = self.branches.get(&key) {
@@ -330,6 +341,8 @@ impl NodeMachine {
                 break base;
             }
         };
+        let primary = record.holders.first().copied();
+        let given_in = primary.map_or_else(Incarnation::default, |node| self.life_of(node));
         self.bases.insert(base, key);
         self.branches.insert(
             key,
@@ -338,9 +351,18 @@ impl NodeMachine {
                 number,
                 secret,
                 base,
+                given_in,
+                spoken_of: now,
+                in_force: false,
             },
         );
         Some(base)
+    }
+
+    /// The present life of a node, as far as we know.
+    pub(super) fn life_of(&self, node: NodeId) -> Incarnation {
+        let peer = self.peers.get(&PeerId::Node(node));
+        peer.map_or_else(Incarnation::default, |peer| peer.life)
     }
 
     /// A shadow has its branch in memory.
@@ -468,9 +490,10 @@ impl NodeMachine {
         else {
             return;
         };
-        let Some(branch) = self.branches.get(&(session, generation)) else {
+        let Some(branch) = self.branches.get_mut(&(session, generation)) else {
             return;
         };
+        branch.in_force = true;
         let before = std::mem::replace(&mut held.shadows, shadows.clone());
         let (number, address) = (held.record.number, held.record.client_address);
         held.lives = lives;

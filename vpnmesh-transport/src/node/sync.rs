@@ -35,7 +35,7 @@ impl NodeMachine {
             }
             NodeMessage::Update(records) => {
                 for record in records {
-                    self.handle_update(from, record);
+                    self.handle_update(from, record, now);
                 }
             }
             NodeMessage::Ended(sessions) => {
@@ -102,7 +102,7 @@ impl NodeMachine {
         if record.holders.first() != Some(&from) || branch == 0 || !genuine {
             return self.station.out.drop_because(DropReason::NotAllowedSource);
         }
-        let Some(index) = self.keep_branch(record, branch, secret) else {
+        let Some(index) = self.keep_branch(record, branch, secret, now) else {
             return;
         };
         let own = self.incarnation();
@@ -116,7 +116,7 @@ impl NodeMachine {
     }
 
     /// A primary's newer state of a session.
-    fn handle_update(&mut self, from: NodeId, record: SessionRecord) {
+    fn handle_update(&mut self, from: NodeId, record: SessionRecord, now: Timestamp) {
         let (session, generation) = (record.session, record.generation);
         if record.holders.first() != Some(&from) {
             return self.station.out.drop_because(DropReason::NotAllowedSource);
@@ -129,11 +129,15 @@ impl NodeMachine {
             return self.station.out.drop_because(DropReason::Fenced); // ours is newer
         }
         self.forget_branches(session, generation);
+        let given_in = self.life_of(from);
         if let Some(branch) = self.branches.get_mut(&(session, generation)) {
+            branch.in_force = true;
+            branch.spoken_of = now;
             if !record.holders.contains(&self.me) {
                 self.forget_branches(session, generation + 1);
             } else if record.number >= branch.record.number {
                 branch.record = record;
+                branch.given_in = given_in;
             }
         }
     }
@@ -143,7 +147,7 @@ impl NodeMachine {
         let theirs = branches
             .last()
             .is_some_and(|(_, branch)| branch.record.holders.first() == Some(&from));
-        if theirs {
+        if theirs && !self.sessions.contains_key(&session) {
             self.forget_branches(session, u32::MAX);
         }
     }
@@ -153,6 +157,7 @@ impl NodeMachine {
         if let Some(branch) = self.branches.get_mut(&(session, generation))
             && branch.record.number < number
         {
+            branch.in_force = true;
             branch.record.number = number;
             branch.record.holders.retain(|node| *node != from);
             branch.record.holders.insert(0, from);
@@ -191,19 +196,24 @@ impl NodeMachine {
         }
     }
 
-    /// One digest for each shadow, over all sessions that it keeps for us.
+    /// One digest for each node, over all sessions that it keeps for us. None is a digest too: it
+    /// ends what a shadow has kept too long.
     pub(super) fn send_digests(&mut self, now: Timestamp) {
-        let mut digests: std::collections::BTreeMap<NodeId, (u32, u64)> =
-            std::collections::BTreeMap::new();
+        let nodes = self.peers.keys().filter_map(|id| match id {
+            PeerId::Node(node) => Some((*node, (0, 0))),
+            PeerId::Site(_) => None,
+        });
+        let mut digests: std::collections::BTreeMap<NodeId, (u32, u64)> = nodes.collect();
         for held in self
             .sessions
             .values()
             .filter(|held| held.is_primary() && held.rostered)
         {
             for node in &held.shadows {
-                let (count, sum) = digests.entry(*node).or_default();
-                *count += 1;
-                *sum = sum.wrapping_add(held.record.digest());
+                if let Some((count, sum)) = digests.get_mut(node) {
+                    *count += 1;
+                    *sum = sum.wrapping_add(held.record.digest());
+                }
             }
         }
         for (node, (count, sum)) in digests {
@@ -211,38 +221,61 @@ impl NodeMachine {
         }
     }
 
+    /// Branches in force that a primary gave us in its present life. What it gave before waits for
+    /// the client to take over.
     fn shadowed_for(&self, primary: NodeId) -> impl Iterator<Item = &SessionRecord> {
-        let records = self.branches.values().map(|branch| &branch.record);
-        records.filter(move |record| record.holders.first() == Some(&primary))
+        let life = self.life_of(primary);
+        let theirs = self.branches.values().filter(move |branch| {
+            branch.in_force
+                && branch.record.holders.first() == Some(&primary)
+                && branch.given_in == life
+        });
+        theirs.map(|branch| &branch.record)
+    }
+
+    /// Forgets branches that no primary has spoken of for as long as a session may be idle.
+    pub(super) fn forget_orphans(&mut self, now: Timestamp) {
+        let old = self
+            .branches
+            .iter()
+            .filter(|((session, generation), branch)| {
+                let held = self.sessions.get(session);
+                now.since(branch.spoken_of) >= self.timers.idle_for
+                    && held.is_none_or(|held| held.record.generation != *generation)
+            });
+        let old: Vec<_> = old.map(|(key, branch)| (*key, branch.base)).collect();
+        for (key, base) in old {
+            self.branches.remove(&key);
+            self.bases.remove(&base);
+        }
     }
 
     fn handle_digest(&mut self, from: NodeId, theirs: (u32, u64), now: Timestamp) {
         let mut ours = (0u32, 0u64);
-        for record in self.newest_shadowed_for(from) {
+        for record in self.shadowed_for(from) {
             ours = (ours.0 + 1, ours.1.wrapping_add(record.digest()));
         }
+        let life = self.life_of(from);
         let Some(peer) = self.peers.get_mut(&PeerId::Node(from)) else {
             return;
         };
         if ours == theirs {
             peer.fresh_at = Some(now);
+            let branches = self.branches.values_mut();
+            branches
+                .filter(|branch| {
+                    branch.record.holders.first() == Some(&from) && branch.given_in == life
+                })
+                .for_each(|branch| branch.spoken_of = now);
             return;
         }
         peer.fresh_at = peer.fresh_at.or(Some(now));
         let mut sums = vec![0u64; BUCKETS];
-        for record in self.newest_shadowed_for(from) {
+        for record in self.shadowed_for(from) {
             let sum = &mut sums[bucket_of(record.session)];
             *sum = sum.wrapping_add(record.digest());
         }
         self.tell_node_peer(PeerId::Node(from), &NodeMessage::Buckets(sums), now);
-    }
-
-    /// While a generation begins, two branches of a session are here; the digest speaks of the
-    /// older one, which is in force.
-    fn newest_shadowed_for(&self, primary: NodeId) -> Vec<&SessionRecord> {
-        let mut records: Vec<&SessionRecord> = self.shadowed_for(primary).collect();
-        records.dedup_by_key(|record| record.session);
-        records
     }
 
     fn handle_buckets(&mut self, from: NodeId, sums: &[u64], now: Timestamp) {
@@ -282,7 +315,7 @@ impl NodeMachine {
         now: Timestamp,
     ) {
         let ours: Vec<(SessionId, u32, u64)> = self
-            .newest_shadowed_for(from)
+            .shadowed_for(from)
             .into_iter()
             .filter(|record| bucket_of(record.session) == usize::from(bucket))
             .map(|record| (record.session, record.generation, record.version))
