@@ -1,10 +1,11 @@
 //! The traffic of a simulated mesh: numbered packets in both directions, echoed by the sites.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use vpnmesh_core::Timestamp;
 
-/// A numbered packet that came out at the far end of the mesh.
+/// A numbered packet on its way, or come out at the far end of the mesh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Delivery {
     /// The flow: client, site and port tell it apart.
@@ -14,6 +15,17 @@ pub struct Delivery {
     /// When it was sent.
     pub sent: Timestamp,
     /// When it came out.
+    pub at: Timestamp,
+}
+
+/// A numbered packet that went into the mesh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Departure {
+    /// The flow.
+    pub flow: Flow,
+    /// Its number within the flow and direction.
+    pub number: u64,
+    /// When it was sent.
     pub at: Timestamp,
 }
 
@@ -30,8 +42,22 @@ pub struct Flow {
     pub up: bool,
 }
 
+/// A stream of numbered packets of a client to a site, echoed by the site's resource.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stream {
+    pub(super) flow: Flow,
+    pub(super) every: Duration,
+    pub(super) next: Timestamp,
+    pub(super) number: u64,
+}
+
 /// An IPv4 UDP packet that carries a number and the time of sending.
-pub(super) fn packet(ends: (Ipv4Addr, Ipv4Addr), ports: (u16, u16), number: u64, sent: Timestamp) -> Vec<u8> {
+pub(super) fn packet(
+    ends: (Ipv4Addr, Ipv4Addr),
+    ports: (u16, u16),
+    number: u64,
+    sent: Timestamp,
+) -> Vec<u8> {
     let mut packet = vec![0; 28];
     let len = (28 + BODY) as u16;
     packet[0] = 0x45;

@@ -55,6 +55,12 @@ pub fn reuses() -> Vec<Reuse> {
     LEDGER.with_borrow(|ledger| ledger.reuses.clone())
 }
 
+/// The first reuse, if there was one.
+#[must_use]
+pub fn first_reuse() -> Option<Reuse> {
+    LEDGER.with_borrow(|ledger| ledger.reuses.first().copied())
+}
+
 #[derive(Debug)]
 struct Recording {
     inner: Box<dyn PacketAead>,
@@ -68,7 +74,10 @@ impl PacketAead for Recording {
         LEDGER.with_borrow_mut(|ledger| {
             let before = ledger.sealed.insert(used, content);
             if before.is_some_and(|before| before != content) {
-                ledger.reuses.push(Reuse { key: self.key, nonce });
+                ledger.reuses.push(Reuse {
+                    key: self.key,
+                    nonce,
+                });
             }
         });
         self.inner.seal_at(nonce, aad, text)

@@ -3,13 +3,14 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use vpnmesh_core::{
-    ClientEntry, ClientId, Membership, NodeEntry, NodeId, NodeState, Prefix, Region, SiteEntry, SiteId, Tier, Version,
+    ClientEntry, ClientId, Membership, NodeEntry, NodeId, NodeState, Prefix, Region, SiteEntry,
+    SiteId, Tier, Version,
 };
 use vpnmesh_transport::client::{ClientConfig, ClientTimers};
 use vpnmesh_transport::node::{NodeConfig, NodeTimers};
 use vpnmesh_transport::site::SiteConfig;
 use vpnmesh_transport::station::{StationConfig, Verifier};
-use vpnmesh_transport::{Ciphers, Identity, Incarnation, Profile, SeededEntropy};
+use vpnmesh_transport::{Ciphers, Entropy, Identity, Incarnation, Profile, SeededEntropy};
 
 use super::ledger;
 use crate::link::derive_seed;
@@ -121,7 +122,9 @@ pub(super) fn membership(seed: u64, shape: Shape) -> Membership {
         name: format!("s{}", index + 1),
         region: Region(regions[index % regions.len()].to_owned()),
         key: public(site_id(index).0),
-        prefixes: vec![Prefix::new(site_inner(index).into(), 24).expect("24 bits fit an IPv4 address")],
+        prefixes: vec![
+            Prefix::new(site_inner(index).into(), 24).expect("24 bits fit an IPv4 address"),
+        ],
     });
     Membership {
         version: Version { term: 1, index: 1 },
@@ -131,13 +134,12 @@ pub(super) fn membership(seed: u64, shape: Shape) -> Membership {
     }
 }
 
-fn station(disk: &Disk, life_seed: u64) -> StationConfig {
-    let mut entropy = SeededEntropy::new(life_seed);
+fn station(disk: &Disk, mut entropy: Box<dyn Entropy>) -> StationConfig {
     StationConfig {
         suite: ledger::suite(),
         identity: identity(disk.key_seed),
-        incarnation: Incarnation::new(disk.incarnation, &mut entropy),
-        entropy: Box::new(entropy),
+        incarnation: Incarnation::new(disk.incarnation, &mut *entropy),
+        entropy,
         profile: Profile::Standard,
         ciphers: Ciphers::of(&vpnmesh_transport::Cipher::ALL),
         site_secret: None,
@@ -146,22 +148,22 @@ fn station(disk: &Disk, life_seed: u64) -> StationConfig {
     }
 }
 
-pub(super) fn node_config(disk: &Disk, life_seed: u64) -> NodeConfig {
+pub(super) fn node_config(disk: &Disk, entropy: Box<dyn Entropy>) -> NodeConfig {
     NodeConfig {
-        station: station(disk, life_seed),
+        station: station(disk, entropy),
         shadows: vpnmesh_core::ShadowPolicy::default(),
         timers: NodeTimers::default(),
     }
 }
 
-pub(super) fn client_config(disk: &Disk, life_seed: u64) -> ClientConfig {
+pub(super) fn client_config(disk: &Disk, entropy: Box<dyn Entropy>) -> ClientConfig {
     ClientConfig {
-        station: station(disk, life_seed),
+        station: station(disk, entropy),
         tier: None,
         timers: ClientTimers::default(),
     }
 }
 
-pub(super) fn site_config(disk: &Disk, life_seed: u64) -> SiteConfig {
-    SiteConfig::new(station(disk, life_seed))
+pub(super) fn site_config(disk: &Disk, entropy: Box<dyn Entropy>) -> SiteConfig {
+    SiteConfig::new(station(disk, entropy))
 }
