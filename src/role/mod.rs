@@ -7,7 +7,7 @@
 //! ```
 //!
 //! [`client`], [`node`] and [`site`] have each a `Settings` and a marker type that implements
-//! [`Role`]; [`controller`] has functions of its own. [`start`] gives a [`Handle`]; [`run`] blocks until SIGTERM or SIGINT and prints.
+//! [`Role`]; [`controller`] has functions of its own. [`start`] gives a [`Handle`]; [`run()`] blocks until SIGTERM or SIGINT and prints.
 //!
 //! Each printed line is one object:
 //!
