@@ -25,6 +25,8 @@ pub(super) struct Evidence {
     pub(super) returns: Vec<ReturnSample>,
     /// Holders all lost at once: how long clients were cut off.
     pub(super) cut_off: Vec<SilenceSample>,
+    /// Sessions that were still with a node that had been left, when it died.
+    pub(super) hit_by_death: u64,
     /// Takeovers without a lost holder, while nothing was wrong.
     pub(super) false_takeovers: u64,
     /// Sums of each client; at the end of the run only.

@@ -31,6 +31,15 @@ pub(super) fn judge(evidence: &Evidence, rounds: Option<u32>) -> Vec<Promise> {
     {
         promises.extend(planned(evidence, act));
     }
+    if evidence.played.contains(&3) {
+        let hit = evidence.hit_by_death;
+        promises.push(Promise::none(
+            "3",
+            "sessions that the death still hit",
+            hit,
+            "sessions",
+        ));
+    }
     if SUDDEN.iter().any(|act| evidence.played.contains(act)) {
         promises.extend(sudden(evidence, rounds));
     }
@@ -264,13 +273,13 @@ mod tests {
     #[test]
     fn each_fault_breaks_its_own_promise() {
         type Fault = (fn(&mut Evidence), &'static str);
-        let faults: [Fault; 9] = [
+        let faults: [Fault; 10] = [
             (
-                |it| drop(it.tcp.insert("c1".into(), (1, 0))),
+                |it| it.tcp = [("c1".into(), (1, 0))].into(),
                 "all: TCP connections broken",
             ),
             (
-                |it| drop(it.tcp.insert("c1".into(), (0, 8))),
+                |it| it.tcp = [("c1".into(), (0, 8))].into(),
                 "all: bytes wrong",
             ),
             (|it| it.moves[0].lost = 1, "2: datagrams lost by the move"),
@@ -281,6 +290,10 @@ mod tests {
             (
                 |it| it.moves[0].excess = Some(Duration::from_micros(5100)),
                 "2: p99 of the one-way delay over the move, above steady",
+            ),
+            (
+                |it| it.hit_by_death = 1,
+                "3: sessions that the death still hit",
             ),
             (
                 |it| it.silences[2].silence = Duration::from_millis(331),

@@ -63,6 +63,9 @@ impl Cast {
     /// Starts all members and waits until every client is known at every site.
     pub(super) fn start_members(&mut self) -> Result<(), Halt> {
         for place in &layout::PLACES {
+            if place.part == Part::Client {
+                self.wait_for_nodes()?;
+            }
             self.crew
                 .start(place.name, kind(place.part), &self.files[place.name])?;
         }
@@ -79,6 +82,17 @@ impl Cast {
             })?;
         }
         Ok(())
+    }
+
+    /// Clients come to a mesh that runs.
+    fn wait_for_nodes(&self) -> Result<(), Halt> {
+        let up = self.board.wait(SETTLE, |said| {
+            let mut nodes = layout::all(Part::Node);
+            nodes
+                .all(|node| said.report(node.name).is_some())
+                .then_some(())
+        });
+        up.ok_or_else(|| Halt::Missing("all nodes to start".to_owned()))
     }
 
     /// Starts resources and loads; the processes live as long as the peers.

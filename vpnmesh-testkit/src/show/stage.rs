@@ -12,7 +12,7 @@ use serde_json::Value;
 use vpnmesh_core::Timestamp;
 
 use super::Halt;
-use super::board::{Board, Said};
+use super::board::{Board, Event, Said};
 use super::crew::Crew;
 use super::evidence::{Evidence, Moment, MoveSample, ReturnSample, Seen, SilenceSample};
 use super::layout::{self, Part, Place};
@@ -200,6 +200,20 @@ impl Stage {
         let mut moving = said.since(since).filter(|event| event.member == client);
         let event = moving.find(|event| event.name == "moving" && event.text("from") == from)?;
         Some(event.at)
+    }
+
+    /// What the controller, or a node without one, decided and why.
+    pub(super) fn decisions(&self, node: &str, since: Timestamp) -> Vec<String> {
+        let said = self.board.look();
+        let own = |event: &&Event| match event.name.as_str() {
+            "decision" => event.member == layout::controller().name,
+            "decided" => event.member == node,
+            _ => false,
+        };
+        let texts = said.since(since).filter(own);
+        texts
+            .map(|event| format!("{}: {}", event.member, event.text("text")))
+            .collect()
     }
 
     // What acts do.

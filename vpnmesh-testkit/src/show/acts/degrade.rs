@@ -37,7 +37,7 @@ pub(super) fn play(stage: &mut Stage) -> Result<(), Halt> {
             .first(client.name, "taken_over", at)
             .is_some();
         if takeover {
-            stage.evidence.false_takeovers += 1;
+            stage.evidence.hit_by_death += 1;
         }
     }
     Ok(())
@@ -72,6 +72,9 @@ pub(super) fn degrade(
         if monotonic().since(first_step) > PATIENCE {
             return Err(Halt::Missing(format!("the mesh to leave {victim}")));
         }
+    }
+    for line in stage.decisions(victim, since) {
+        stage.tell(line);
     }
     for (client, moved) in clients.iter().zip(steps.into_iter().flatten()) {
         let began = stage.moving(client.name, victim, since).unwrap_or(moved.at);
