@@ -8,13 +8,13 @@ use vpnmesh_core::{Membership, NodeId, NodeState, PublicKey, SessionId, Timestam
 
 use super::held::{Held, Role};
 use super::shadows::Root;
-use super::{NodeEvent, NodeMachine, Owner, PeerId, Taken};
+use super::{NodeMachine, Owner, PeerId};
 use crate::DropReason;
 use crate::handshake::{Authority, Decision, Established, Load, Refusal, Request};
 use crate::leg::Leg;
 use crate::message::{self, ClientMessage, HolderMessage, ToSite};
 use crate::record::SessionRecord;
-use crate::station::{FirstBranch, Hello};
+use crate::station::Hello;
 
 /// Says who may shake hands with this node.
 struct Gate<'a> {
@@ -103,71 +103,11 @@ impl NodeMachine {
                 if refresh {
                     self.take_root(session, generation, established, now);
                 } else {
-                    self.take_session(session, (generation, number), established, from, now);
+                    self.await_session(session, (generation, number), established, from, now);
                 }
             }
             Hello::Receipts => self.station.out.drop_because(DropReason::Refused),
         }
-    }
-
-    /// A client starts, or comes after all its holders were gone.
-    fn take_session(
-        &mut self,
-        session: SessionId,
-        (generation, number): (u32, u32),
-        established: Established,
-        from: SocketAddr,
-        now: Timestamp,
-    ) {
-        let Some(client) = self.station.membership.client_by_key(&established.peer) else {
-            return;
-        };
-        let (client, tier) = (client.id, client.tier);
-        let stranger = self
-            .sessions
-            .get(&session)
-            .is_some_and(|held| held.record.client != client);
-        let older = self
-            .sessions
-            .get(&session)
-            .is_some_and(|held| held.record.number >= number);
-        if stranger || older {
-            return self.station.out.drop_because(DropReason::Fenced);
-        }
-        let suite = self.station.config.suite;
-        let me = (self.me, self.responder.public(), self.incarnation());
-        let first =
-            FirstBranch::derive(&suite, &established, (session, generation, number), me, now);
-        let record = SessionRecord {
-            session,
-            version: 1,
-            client,
-            client_key: established.peer,
-            client_incarnation: established.peer_incarnation.counter,
-            client_address: from,
-            source_ips: Vec::new(),
-            generation,
-            number,
-            holders: vec![self.me],
-            tier,
-            profile: established.profile.code(),
-            cipher: established.cipher.code(),
-            handshake_hash: established.handshake_hash,
-        };
-        let index = first.channel.local_index;
-        let leg = Leg::new(from, first.channel, self.timers.client, now);
-        self.forget_branches(session, generation);
-        self.hold(record, leg, first.secret, Role::Primary, index, now);
-        if let Some(held) = self.sessions.get_mut(&session) {
-            held.root = Some(Root::new(generation, established));
-            held.review_at = now + FIRST_REVIEW;
-        }
-        self.emit(NodeEvent::SessionTaken {
-            session,
-            client,
-            how: Taken::Handshake,
-        });
-        self.touch_session(session, now);
     }
 
     /// Puts a session into the tables; the one that was there ends.
@@ -329,6 +269,4 @@ impl NodeMachine {
     }
 }
 
-/// The client's first report with its round-trip times comes before the shadows are chosen.
-const FIRST_REVIEW: Duration = Duration::from_millis(100);
 const MAX_PATHS: usize = 256;

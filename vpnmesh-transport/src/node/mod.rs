@@ -10,6 +10,7 @@ mod attach;
 mod forward;
 mod held;
 mod peers;
+mod pending;
 mod shadows;
 mod shift;
 mod sync;
@@ -33,6 +34,7 @@ use crate::{DropReason, Error, Incarnation, Machine, Transmit, probe};
 use forward::Way;
 use held::Held;
 use peers::Peer;
+use pending::Pending;
 use shadows::Branch;
 use shift::Share;
 
@@ -208,6 +210,8 @@ pub struct NodeMachine {
     timers: NodeTimers,
     peers: BTreeMap<PeerId, Peer>,
     sessions: BTreeMap<SessionId, Held>,
+    /// By receiver index; for seconds only.
+    pending: BTreeMap<u32, Pending>,
     by_client: BTreeMap<ClientId, SessionId>,
     /// Own branches, of sessions held and shadowed; at most [`MAX_BRANCHES`].
     branches: BTreeMap<(SessionId, u32), Branch>,
@@ -232,6 +236,8 @@ pub struct NodeMachine {
 enum Owner {
     Peer(PeerId),
     Session(SessionId),
+    /// A session whose client was not heard yet.
+    Pending,
 }
 
 /// What a timer is for.
@@ -301,6 +307,7 @@ impl NodeMachine {
             timers: config.timers,
             peers: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            pending: BTreeMap::new(),
             by_client: BTreeMap::new(),
             branches: BTreeMap::new(),
             bases: HashMap::new(),
@@ -364,6 +371,7 @@ impl NodeMachine {
         }
         match self.channels.get(&header.index) {
             Some(Owner::Peer(peer)) => self.handle_peer_packet(*peer, &header, from, datagram, now),
+            Some(Owner::Pending) => self.handle_first_packet(&header, from, datagram, now),
             Some(Owner::Session(session)) => {
                 self.handle_client_packet(*session, &header, from, datagram, now)
             }
@@ -418,6 +426,22 @@ impl NodeMachine {
             held.leg.sealing().id != before,
             held.leg.remote() != address,
         );
+        if moved {
+            self.note_address(session);
+        }
+        if confirmed {
+            self.handle_confirmed(session, now);
+        }
+        self.handle_opened(session, opened, now)
+    }
+
+    /// What a client's datagram held.
+    fn handle_opened(
+        &mut self,
+        session: SessionId,
+        opened: Opened<'_>,
+        now: Timestamp,
+    ) -> Result<(), DropReason> {
         let result = match opened {
             Opened::Packet(packet) => self.forward_up(session, packet, now),
             Opened::Joined(packet) => self.forward_up(session, &packet, now),
@@ -427,12 +451,6 @@ impl NodeMachine {
             }
             Opened::Control { .. } | Opened::Nothing => Ok(()),
         };
-        if moved {
-            self.note_address(session);
-        }
-        if confirmed {
-            self.handle_confirmed(session, now);
-        }
         self.read_client(session, now);
         self.touch_session(session, now);
         result
@@ -497,6 +515,7 @@ impl NodeMachine {
             }
             Clock::Health => {
                 self.send_health(now);
+                self.expire_pending(now);
                 self.clocks
                     .set(Clock::Health, now + self.timers.health_every);
             }
@@ -554,6 +573,8 @@ impl NodeMachine {
         for id in peers {
             self.disconnect(id, now);
         }
+        self.pending.clear();
+        self.channels.clear();
         self.branches.clear();
         self.bases.clear();
         let config = responder_config(&self.station);
