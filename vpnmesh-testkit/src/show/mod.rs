@@ -24,6 +24,7 @@ mod evidence;
 mod halt;
 mod judge;
 mod layout;
+mod measure;
 mod options;
 mod play;
 mod roles;

@@ -7,12 +7,13 @@ use std::time::Duration;
 use vpnmesh_core::Timestamp;
 
 use super::acts::{ACTS, Act};
-use super::evidence::Halted;
+use super::evidence::{Halted, ms};
 use super::judge::{LONGEST, judge, judge_endurance};
 use super::layout::{self, Part};
+use super::measure::ask;
 use super::options::Options;
 use super::setup::{Cast, site_of};
-use super::stage::{Peers, Shown, Stage, ask, lock};
+use super::stage::{Peers, Shown, Stage, lock};
 use super::view::Ticker;
 use super::{Halt, endure};
 use crate::lab::Inside;
@@ -115,6 +116,7 @@ impl<'a> Programme<'a> {
             let why = halt.to_string();
             stage.evidence.halted.push(Halted { moment, why });
         }
+        stage.note_lateness();
         stage.evidence.played.insert(act.number);
         let to = monotonic();
         self.note(stage, act, from, to);
@@ -298,6 +300,16 @@ impl Shown {
 }
 
 impl Stage {
+    /// What the lab itself added to the delays of this act: a busy machine shows here.
+    fn note_lateness(&mut self) {
+        if let Ok(late) = self.lab.fabric().lateness(true) {
+            let (p99, max) = (ms(late.percentile(99)), ms(late.max()));
+            self.notes.push(format!(
+                "the emulator delivered 99 % of packets at most {p99:.1} ms late, all at most {max:.1} ms"
+            ));
+        }
+    }
+
     fn show_act(&self, number: u32, state: ActState) {
         let mut shown = lock(&self.shown);
         shown.state.elapsed = monotonic().since(self.started);
