@@ -36,7 +36,7 @@ pub(super) fn play(stage: &mut Stage, span: Duration) -> Result<(), Halt> {
             let said = stage.board.look();
             let taken = said
                 .since(since)
-                .filter(|event| event.member == client.name && event.name == "taken_over");
+                .filter(|event| event.member == client.name && is_loss(&event.name));
             taken
                 .map(|event| event.record.to_string())
                 .collect::<Vec<_>>()
@@ -50,6 +50,11 @@ pub(super) fn play(stage: &mut Stage, span: Duration) -> Result<(), Halt> {
         stage.count_connections()?;
     }
     Ok(())
+}
+
+/// Whether a client says that it lost a holder.
+fn is_loss(event: &str) -> bool {
+    matches!(event, "taken_over" | "detached")
 }
 
 const LOSS: f64 = 0.01;
