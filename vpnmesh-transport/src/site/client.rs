@@ -22,6 +22,8 @@ pub(super) struct Known {
     doubtful: bool,
     /// The holder that is drained may deliver what it sealed before.
     drain: Option<Drain>,
+    /// When the client may be asked again to state its holder.
+    ask_at: Timestamp,
     /// Through which holder a flow last came, while two are valid.
     flows: FlowTable<NodeId>,
     /// The last counter that we sealed for a holder on behalf of this client.
@@ -52,6 +54,16 @@ impl Known {
                 && now < drain.until
                 && drain.last.is_none_or(|last| counter <= last)
         })
+    }
+
+    /// Whether it is time to ask whoever sends through a holder that is not the client's: either a
+    /// zombie, which cannot answer, or the client itself, whose statement a clone of it outdid.
+    pub(super) fn may_ask(&mut self, now: Timestamp) -> bool {
+        let may = now >= self.ask_at;
+        if may {
+            self.ask_at = now + ASK_AGAIN;
+        }
+        may
     }
 
     /// While two holders are valid a return flow follows its packets.
@@ -280,11 +292,12 @@ impl SiteMachine {
         }
     }
 
-    fn answer(&mut self, node: NodeId, client: ClientId, body: Vec<u8>, now: Timestamp) {
+    pub(super) fn answer(&mut self, node: NodeId, client: ClientId, body: Vec<u8>, now: Timestamp) {
         self.tell(node, &FromSite::ToClient { client, body }, now);
     }
 }
 
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Rule S3: what was sealed before a commit is taken for so long.
 const DRAIN: Duration = Duration::from_secs(1);
 

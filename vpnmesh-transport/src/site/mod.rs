@@ -17,7 +17,7 @@ use crate::flow::InnerPacket;
 use crate::handshake::{Direction, Responder, direction};
 use crate::leg::{Cadence, Opened};
 use crate::path::PathFigures;
-use crate::receipt::Fence;
+use crate::receipt::{Fence, STATE_AGAIN};
 use crate::station::{Station, StationConfig, responder_config};
 use crate::wire::Header;
 use crate::{DropReason, Error, Incarnation, Machine, Transmit};
@@ -201,6 +201,9 @@ impl SiteMachine {
             let known = self.clients.get_mut(&client).ok_or(DropReason::Fenced)?;
             if !known.accepts(node, counter, now) {
                 self.fenced += 1;
+                if known.may_ask(now) {
+                    self.answer(node, client, vec![STATE_AGAIN], now);
+                }
                 return Err(DropReason::Fenced);
             }
             known.note_flow(inner.flow, node, now);
