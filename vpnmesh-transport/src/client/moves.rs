@@ -32,6 +32,8 @@ pub(super) struct Move {
     pub(super) order: (NodeId, u32),
     /// The stage ends by then.
     pub(super) deadline: Timestamp,
+    /// To be turned back as soon as the other holder answers, by this order.
+    pub(super) then_back: Option<(NodeId, u32)>,
 }
 
 /// How far a planned move is.
@@ -109,6 +111,7 @@ impl ClientMachine {
             Some(planned) if Some(to) == other => {
                 planned.share = share;
                 planned.order = (node, order);
+                planned.then_back = None;
             }
             Some(_) => self.tell(node, &ClientMessage::ShiftFailed { order }),
         }
@@ -126,6 +129,7 @@ impl ClientMachine {
             share,
             order: (node, order),
             deadline: now + STAGE,
+            then_back: None,
         });
         self.generations.abandon_next();
         self.other = self.activate(&entry, &secret, self.generations.current(), true, now);
@@ -143,7 +147,12 @@ impl ClientMachine {
             return;
         };
         if !other.leg.newest().confirmed {
-            return self.lose_other(now);
+            // Its older keys may still carry packets: it is left only in a move of its own.
+            let carries = other.leg.sealing().confirmed;
+            return match self.planned.as_mut().filter(|_| carries) {
+                Some(planned) => planned.then_back = Some(order),
+                None => self.lose_other(now),
+            };
         }
         std::mem::swap(&mut self.active, &mut self.other);
         self.planned = Some(Move {
@@ -151,6 +160,7 @@ impl ClientMachine {
             share: 1.0,
             order,
             deadline: now + STAGE,
+            then_back: None,
         });
         self.reactivate(true, now);
         if let (Some(active), Some(other)) = (&self.active, &self.other) {
@@ -404,6 +414,9 @@ impl ClientMachine {
     pub(super) fn advance_move(&mut self, now: Timestamp) {
         let Some(planned) = &self.planned else { return };
         let overdue = now >= planned.deadline;
+        if let Some(order) = planned.then_back.filter(|_| planned.stage > Stage::Activating) {
+            return self.turn_back(order, now);
+        }
         match planned.stage {
             Stage::Activating if overdue => self.lose_other(now),
             Stage::Announcing if overdue || self.sites_know() => {
