@@ -90,6 +90,14 @@ impl Prober {
         self.targets = targets;
     }
 
+    /// Probes at this period from now on, at once if it became shorter.
+    pub fn set_every(&mut self, every: Duration, now: Timestamp) {
+        if every < self.every {
+            self.next_round = self.next_round.min(now);
+        }
+        self.every = every;
+    }
+
     /// Sends the probes that are due.
     pub fn flush(&mut self, out: &mut Outbox, now: Timestamp) {
         if now < self.next_round {

@@ -58,7 +58,7 @@ pub struct ClientTimers {
     /// After a crash takeover a fresh handshake starts within this time. Default 1 s; shorter makes
     /// a storm when a large node dies.
     pub refresh_after_crash: Duration,
-    /// How often all nodes are probed. Default 2 s; longer makes the choice of a shadow older.
+    /// How often a busy client probes all nodes. Default 2 s; longer makes the choice of a shadow older.
     pub probe_every: Duration,
 }
 
@@ -493,6 +493,18 @@ impl ClientMachine {
         self.tell_active(&report);
     }
 
+    /// An idle client asks the nodes as seldom as it keeps its path alive.
+    fn pace_probes(&mut self, now: Timestamp) {
+        let active = self.active.as_ref();
+        let idle = active.is_some_and(|holder| !holder.leg.is_busy(now));
+        let every = if idle && self.generations.members().len() > 1 {
+            self.timers.cadence.idle
+        } else {
+            self.timers.probe_every
+        };
+        self.prober.set_every(every, now);
+    }
+
     fn flush(&mut self, now: Timestamp) {
         let mut out = std::mem::take(&mut self.station.out);
         let mut exhausted = false;
@@ -629,6 +641,7 @@ impl Machine for ClientMachine {
         self.tend_ties(now);
         self.dial_if_due(now);
         self.refresh_if_due(now);
+        self.pace_probes(now);
         self.prober.flush(&mut self.station.out, now);
         self.report_if_due(now);
         self.flush(now);
