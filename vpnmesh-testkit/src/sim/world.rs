@@ -49,6 +49,9 @@ pub struct World {
     membership: Membership,
     witness: Witness,
     reseeds: u64,
+    watched: Option<(ActorId, ActorId)>,
+    /// When datagrams left on the watched path, and how long they were with all headers.
+    pub seen_leaving: Vec<(Timestamp, u64)>,
 }
 
 impl World {
@@ -75,6 +78,8 @@ impl World {
             membership,
             witness: Witness::default(),
             reseeds: 0,
+            watched: None,
+            seen_leaving: Vec::new(),
         };
         let groups = [
             (1, shape.nodes, ActorId::Node as fn(usize) -> ActorId),
@@ -187,6 +192,16 @@ impl World {
         place.entropy = entropy;
         self.witness.handle_start(id);
         self.drain(id);
+        self.set_tier_again(id);
+    }
+
+    /// A client's tier stands in its settings.
+    fn set_tier_again(&mut self, id: ActorId) {
+        if let ActorId::Client(index) = id
+            && let Some(tier) = self.tiers.get(&index)
+        {
+            self.command_client(index, ClientCommand::SetTier(Some(*tier)));
+        }
     }
 
     /// Starts an actor again and keeps a journal of this life, so that it can be snapshotted.
@@ -275,6 +290,7 @@ impl World {
         let (actor, entropy) = journal.rebuild(id, until);
         self.witness.handle_start(id);
         self.resume_from(id, actor, entropy);
+        self.set_tier_again(id);
         true
     }
 
@@ -340,6 +356,12 @@ impl World {
         for model in self.links.values_mut() {
             model.set(link);
         }
+    }
+
+    /// Writes down every datagram from one actor to another, from now on.
+    pub fn watch(&mut self, from: ActorId, to: ActorId) {
+        self.watched = Some((from, to));
+        self.seen_leaving.clear();
     }
 
     /// Starts a stream of packets from a client to a site's resource, which echoes them.
@@ -601,6 +623,9 @@ impl World {
     fn carry(&mut self, from: ActorId, to: ActorId, address: SocketAddr, payload: Vec<u8>) {
         let now = self.now;
         let size = ByteCount(payload.len() as u64 + 28);
+        if self.watched == Some((from, to)) {
+            self.seen_leaving.push((now, size.0));
+        }
         if let Verdict::Deliver(at) = self.model(from, to).offer(size, now) {
             self.flights += 1;
             let flight = Flight {

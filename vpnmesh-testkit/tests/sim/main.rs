@@ -7,4 +7,7 @@
 //! ```
 
 mod moves;
+mod regressions;
 mod seeds;
+mod shadows;
+mod takeover;
