@@ -27,9 +27,9 @@ pub mod station;
 pub mod stream;
 pub mod suite;
 pub mod timers;
-pub mod tunnel;
 #[cfg(feature = "testing")]
 pub mod trace;
+pub mod tunnel;
 #[cfg(test)]
 mod vectors;
 pub mod wire;

@@ -112,7 +112,8 @@ impl ClientMachine {
                     self.handle_attached(node, address, (generation, number), *established, now);
                 }
             }
-            (Hello::Receipts | Hello::Link { .. }, _) | (Hello::Session { .. }, Route::Relay(_)) => {}
+            (Hello::Receipts | Hello::Link { .. }, _)
+            | (Hello::Session { .. }, Route::Relay(_)) => {}
         }
     }
 

@@ -104,7 +104,10 @@ impl SiteMachine {
             .node(node)
             .and_then(|node| node.addresses.first().copied());
         let Some(address) = address else { return };
-        if self.station.is_dialing(&key, |hello| matches!(hello, Hello::Link { .. })) {
+        if self
+            .station
+            .is_dialing(&key, |hello| matches!(hello, Hello::Link { .. }))
+        {
             return;
         }
         let channels = &self.channels;
