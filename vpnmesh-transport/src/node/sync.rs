@@ -316,7 +316,6 @@ impl NodeMachine {
     ) {
         let ours: Vec<(SessionId, u32, u64)> = self
             .shadowed_for(from)
-            .into_iter()
             .filter(|record| bucket_of(record.session) == usize::from(bucket))
             .map(|record| (record.session, record.generation, record.version))
             .collect();
