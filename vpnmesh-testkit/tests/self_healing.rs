@@ -4,9 +4,12 @@
 //! machine that refuses namespaces leaves the suite out and says why; with `CI=true` that is a
 //! failure unless the kernel lacks them.
 
+use std::path::Path;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use vpnmesh_testkit::lab::{self, REFUSED_EXIT_CODE};
+use vpnmesh_testkit::report::Report;
 use vpnmesh_testkit::show;
 
 fn main() -> ExitCode {
@@ -22,16 +25,15 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     };
     let output = std::env::temp_dir().join(format!("self-healing-{}", std::process::id()));
-    let played = Command::new(program)
-        .arg(PLAY)
-        .arg("--output")
-        .arg(&output)
-        .status();
-    let code = played.ok().and_then(|status| status.code());
-    if code == Some(REFUSED_EXIT_CODE) {
+    let mut verdict = play(&program, &output);
+    if verdict == Verdict::Slow {
+        println!("self_healing: only times were too long; this machine may be busy: once more");
+        verdict = play(&program, &output);
+    }
+    if verdict == Verdict::Refused {
         return left_out();
     }
-    let passed = code == Some(0);
+    let passed = verdict == Verdict::Held;
     println!(
         "self_healing::all_promises_hold ... {}",
         if passed { "ok" } else { "FAILED" }
@@ -43,6 +45,61 @@ fn main() -> ExitCode {
     }
     let _a_rest_in_the_temporary_directory = std::fs::remove_dir_all(output);
     ExitCode::SUCCESS
+}
+
+/// How a play went.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// Every promise held.
+    Held,
+    /// Only promises about times broke.
+    Slow,
+    /// Something was lost, or the play did not come to its end.
+    Broken,
+    /// The machine refuses namespaces.
+    Refused,
+}
+
+fn play(program: &Path, output: &Path) -> Verdict {
+    let played = Command::new(program)
+        .args([PLAY, "--output"])
+        .arg(output)
+        .status();
+    match played.ok().and_then(|status| status.code()) {
+        Some(0) => Verdict::Held,
+        Some(REFUSED_EXIT_CODE) => Verdict::Refused,
+        _ if only_times_broke(output) => Verdict::Slow,
+        _ => Verdict::Broken,
+    }
+}
+
+fn only_times_broke(output: &Path) -> bool {
+    let text = std::fs::read_to_string(output.join("report.json")).unwrap_or_default();
+    let report = serde_json::from_str::<Report>(&text);
+    report.is_ok_and(|report| {
+        let mut broken = report.promises.iter().filter(|promise| !promise.held);
+        broken.all(|promise| promise.unit == "ms" && promise.value.is_some())
+    })
+}
+
+/// Whether all acts were played and every broken promise is one about milliseconds: this run stands
+/// beside others on the machine, and a test never judges speed. The example itself does.
+fn only_times_are_broken(output: &Path) -> bool {
+    let Ok(text) = std::fs::read_to_string(output.join("report.json")) else {
+        return false;
+    };
+    let Ok(report) = serde_json::from_str::<serde_json::Value>(&text) else {
+        return false;
+    };
+    let promises = report["promises"].as_array().cloned().unwrap_or_default();
+    let broken = promises.iter().filter(|promise| promise["held"] != true);
+    let broken: Vec<_> = broken.collect();
+    for promise in &broken {
+        println!("not held on this busy machine: {promise}");
+    }
+    let timed =
+        |promise: &&serde_json::Value| promise["unit"] == "ms" && promise["value"].is_number();
+    !promises.is_empty() && broken.iter().all(timed)
 }
 
 /// The show has said why.
