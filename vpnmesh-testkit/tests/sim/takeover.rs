@@ -66,7 +66,7 @@ fn crash(seed: u64) -> Duration {
     world.run(3000 * MS);
     world.stream(0, 0, 5000, 10 * MS);
     world.run(2000 * MS + Duration::from_micros(seed * 700));
-    let (holder, _) = world.holder(0).unwrap();
+    let (holder, _) = world.holder(0).expect("a client has a holder");
     let at = world.now();
     world.kill(ActorId::Node(holder));
     world.run(2000 * MS);

@@ -121,6 +121,14 @@ impl NodeMachine {
         if record.holders.first() != Some(&from) {
             return self.station.out.drop_because(DropReason::NotAllowedSource);
         }
+        let changed = self.branches.get(&(session, generation)).is_some_and(|branch| {
+            let (old, new) = (&branch.record, &record);
+            (old.client, old.client_key, old.client_incarnation, old.cipher)
+                != (new.client, new.client_key, new.client_incarnation, new.cipher)
+        });
+        if changed || !self.speaks_for(from, session) {
+            return self.station.out.drop_because(DropReason::NotAllowedSource);
+        }
         let known = self
             .branches
             .range((session, 0)..=(session, u32::MAX))
@@ -134,12 +142,18 @@ impl NodeMachine {
             branch.in_force = true;
             branch.spoken_of = now;
             if !record.holders.contains(&self.me) {
-                self.forget_branches(session, generation + 1);
+                self.forget_branches(session, generation.saturating_add(1));
             } else if record.number >= branch.record.number {
                 branch.record = record;
                 branch.given_in = given_in;
             }
         }
+    }
+
+    /// Whether a node is a holder of a session that we have a branch of: others say nothing about it.
+    fn speaks_for(&self, from: NodeId, session: SessionId) -> bool {
+        let mut known = self.branches.range((session, 0)..=(session, u32::MAX));
+        known.any(|(_, branch)| branch.record.holders.contains(&from))
     }
 
     fn forget_shadowed(&mut self, from: NodeId, session: SessionId) {
@@ -154,8 +168,13 @@ impl NodeMachine {
 
     /// Another holder was activated: if that was after us, the session is not ours any more.
     fn handle_took(&mut self, from: NodeId, session: SessionId, generation: u32, number: u32) {
+        if !self.speaks_for(from, session) {
+            return self.station.out.drop_because(DropReason::NotAllowedSource);
+        }
         if let Some(branch) = self.branches.get_mut(&(session, generation))
-            && branch.record.number < number
+            && (branch.record.number..branch.record.number.saturating_add(MAX_AHEAD))
+                .contains(&number)
+            && branch.record.number != number
         {
             branch.in_force = true;
             branch.record.number = number;
@@ -412,3 +431,5 @@ impl NodeMachine {
 const BATCH: usize = 200;
 /// Catch-up is paced: the next digest, a second later, shows what is still missing.
 const BUCKETS_AT_ONCE: usize = 32;
+/// A holder may have missed some moves. A greater step would use the numbers up.
+const MAX_AHEAD: u32 = 1 << 16;
