@@ -18,7 +18,8 @@ pub(super) fn play(stage: &mut Stage) -> Result<(), Halt> {
     for client in clients {
         let moved = stage.moved(client.name, &victim, since, PATIENCE)?;
         stage.tell(format!("{} was moved to {}", client.name, moved.to));
-        stage.measure_move(client, since, moved.at);
+        let began = stage.moving(client.name, &victim, since).unwrap_or(since);
+        stage.measure_move(client, began, moved.at);
         stage.check_return(client.name, &moved.to);
     }
     stage.settle()?;
