@@ -249,6 +249,7 @@ impl World {
 
     /// Rolls the durable counter of a dead actor back, as a restored disk image does.
     pub fn roll_back(&mut self, id: ActorId, by: u64) {
+        self.witness.handle_roll_back(id);
         if let Some(place) = self.places.get_mut(&id) {
             place.disk.incarnation = place.disk.incarnation.saturating_sub(by);
         }

@@ -65,7 +65,14 @@ impl Witness {
         self.site_fence.forget(id);
         self.one_holder.forget(id);
         if let (ActorId::Client(_), true) = (id, id.is_twin()) {
-            self.one_holder.handle_twin();
+            self.one_holder.handle_repeat();
+        }
+    }
+
+    /// The durable counter of an actor was put back.
+    pub fn handle_roll_back(&mut self, id: ActorId) {
+        if let ActorId::Client(_) = id {
+            self.one_holder.handle_repeat();
         }
     }
 

@@ -16,8 +16,9 @@ pub const LAW: &str = "one holder";
 pub struct OneHolder {
     at_site: HashMap<(ActorId, ClientId, Fence), NodeId>,
     anywhere: HashMap<(ClientId, Fence), NodeId>,
-    /// A cloned client: both clones count for themselves until one of them is refused.
-    twins: bool,
+    /// A client counts again where it counted before: a clone of it, or a rolled-back disk. Sites
+    /// that never met the first hear of the second until some peer refuses it.
+    repeats: bool,
 }
 
 impl OneHolder {
@@ -26,9 +27,9 @@ impl OneHolder {
         self.at_site.retain(|(site, ..), _| *site != id);
     }
 
-    /// There is a second actor with a client's key: sites may hear of either.
-    pub const fn handle_twin(&mut self) {
-        self.twins = true;
+    /// A client begins a life with a counter that an earlier or another life has used.
+    pub const fn handle_repeat(&mut self) {
+        self.repeats = true;
     }
 
     /// A site took a statement over.
@@ -39,7 +40,7 @@ impl OneHolder {
         let (client, fence, holder) = (receipt.client, receipt.fence, receipt.holder);
         let here = *self.at_site.entry((id, client, fence)).or_insert(holder);
         let anywhere = *self.anywhere.entry((client, fence)).or_insert(holder);
-        if here != holder || (anywhere != holder && !self.twins) {
+        if here != holder || (anywhere != holder && !self.repeats) {
             return Err(broken(
                 LAW,
                 format!("{receipt:?}, before: {here:?} here, {anywhere:?} anywhere"),
