@@ -248,6 +248,15 @@ impl Channel {
         self.opening.last = self.opening.last.min(last);
     }
 
+    /// Whether no packet above `counter` has arrived.
+    #[must_use]
+    pub fn is_greatest(&self, counter: u64) -> bool {
+        self.opening
+            .window
+            .greatest()
+            .is_none_or(|greatest| greatest <= counter)
+    }
+
     /// Whether all packets from `first` to `last` have arrived.
     #[must_use]
     pub fn complete(&self, first: u64, last: u64) -> bool {

@@ -78,6 +78,8 @@ pub mod label {
     pub const COOKIE: &str = "vpnmesh v1 cookie";
     /// A holder's branch of a generation.
     pub const BRANCH: &str = "vpnmesh v1 branch";
+    /// A branch bound to the static keys of its client and its holder.
+    pub const BOUND: &str = "vpnmesh v1 bound branch";
     /// What a branch leaves for the generation after it.
     pub const NEXT: &str = "vpnmesh v1 next secret";
     /// The root of a generation that began inside the tunnel.

@@ -114,8 +114,8 @@ impl Leg {
         let position = position.ok_or(DropReason::UnknownIndex)?;
         let channel = &mut self.channels[position];
         let text = channel.open(header, HEADER, datagram)?;
-        if position == newest && self.remote != from {
-            self.remote = from; // roaming: only an authentic packet under the newest keys moves it
+        if position == newest && self.remote != from && channel.is_greatest(header.counter) {
+            self.remote = from; // roaming: only the newest authentic packet moves it, no late one
         }
         self.path
             .handle_heard(matches!(header.kind, Kind::Data | Kind::Split), now);

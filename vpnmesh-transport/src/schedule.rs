@@ -111,7 +111,19 @@ pub fn next_root(
     )
 }
 
-/// The keys of one move.
+/// A branch bound to the static keys of its client and its holder. Whoever made the branch up, or
+/// stole it, still cannot activate it without one of the two.
+#[must_use]
+pub fn bound_branch(branch: &Secret<32>, static_secret: &Secret<32>) -> Secret<32> {
+    kdf::derive(
+        static_secret.expose(),
+        &[branch.expose()],
+        label::BOUND,
+        &[],
+    )
+}
+
+/// The keys of one move. An activation takes them from a [`bound_branch`].
 #[must_use]
 pub fn move_keys(branch: &Secret<32>, context: &MoveContext) -> MoveKeys {
     MoveKeys {

@@ -255,7 +255,10 @@ impl Station {
             Progress::Established(established) => Some(established),
             Progress::Refused(refusal) => {
                 self.out.drop_because(DropReason::Refused);
-                if let Refusal::Stale { seen } = refusal {
+                let own = self.config.incarnation.counter;
+                if let Refusal::Stale { seen } = refusal
+                    && (own..own.saturating_add(MAX_ROLLBACK)).contains(&seen)
+                {
                     self.seen = self.seen.max(Some(seen));
                 }
                 None
@@ -484,6 +487,8 @@ pub fn link_channel(
 const MAX_ATTEMPTS: usize = 1024;
 const MAX_COOKIES: usize = 1024;
 const MAX_RELAYED: usize = 256;
+/// A counter further ahead than this was never ours: no disk is that old.
+const MAX_ROLLBACK: u64 = 1 << 32;
 /// A timer later than this was not scheduled in time.
 const LATE: Duration = Duration::from_millis(3);
 /// A machine that slept (a laptop's lid) is not "late" for hours.

@@ -48,7 +48,7 @@ impl Generations {
 
     /// The number for a generation that begins now.
     pub(super) fn claim(&mut self) -> u32 {
-        self.greatest += 1;
+        self.greatest = self.greatest.saturating_add(1);
         self.greatest
     }
 
@@ -185,7 +185,8 @@ impl ClientMachine {
         let Some(active) = active.filter(|_| self.planned.is_none()) else {
             return self.station.out.drop_because(DropReason::Stale);
         };
-        if generation <= self.generations.greatest {
+        let next = self.generations.greatest.saturating_add(1);
+        if !(next..next.saturating_add(MAX_AHEAD)).contains(&generation) {
             return self.station.out.drop_because(DropReason::Fenced);
         }
         let branch = active.branch.duplicate();
@@ -253,3 +254,7 @@ impl ClientMachine {
         });
     }
 }
+
+/// A holder may have offered some generations that never reached us. A greater step would use the
+/// numbers up.
+const MAX_AHEAD: u32 = 1 << 16;

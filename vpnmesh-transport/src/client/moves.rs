@@ -293,7 +293,9 @@ impl ClientMachine {
             nonce,
             holder: Incarnation { counter, random },
         };
-        let keys = schedule::move_keys(secret, &of_move);
+        let shared = self.station.config.identity.agree(&entry.key)?;
+        let bound = schedule::bound_branch(secret, &shared);
+        let keys = schedule::move_keys(&bound, &of_move);
         let taken: Vec<u32> = self.legs().flat_map(Leg::indices).collect();
         let local = self.station.fresh_index(|index| taken.contains(&index));
         let remote = entry.index.wrapping_add(number % MOVE_SLOTS);
@@ -414,7 +416,10 @@ impl ClientMachine {
     pub(super) fn advance_move(&mut self, now: Timestamp) {
         let Some(planned) = &self.planned else { return };
         let overdue = now >= planned.deadline;
-        if let Some(order) = planned.then_back.filter(|_| planned.stage > Stage::Activating) {
+        if let Some(order) = planned
+            .then_back
+            .filter(|_| planned.stage > Stage::Activating)
+        {
             return self.turn_back(order, now);
         }
         match planned.stage {

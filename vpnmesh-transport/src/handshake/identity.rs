@@ -47,6 +47,13 @@ impl Identity {
         &self.secret
     }
 
+    /// What both owners of two static keys can compute and nobody else; `None` if the other key is
+    /// of low order.
+    #[must_use]
+    pub fn agree(&self, other: &PublicKey) -> Option<Secret<32>> {
+        self.key.agree(&other.0)
+    }
+
     /// A second copy, for a second owner.
     #[must_use]
     pub fn duplicate(&self) -> Self {

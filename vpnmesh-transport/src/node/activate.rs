@@ -56,7 +56,13 @@ impl NodeMachine {
             nonce: head.nonce,
             holder: self.station.config.incarnation,
         };
-        let keys = schedule::move_keys(&branch.secret, &of_move);
+        let shared = self
+            .station
+            .config
+            .identity
+            .agree(&branch.record.client_key);
+        let bound = schedule::bound_branch(&branch.secret, &shared.ok_or(DropReason::WeakKey)?);
+        let keys = schedule::move_keys(&bound, &of_move);
         let cipher = Cipher::from_code(branch.record.cipher).ok_or(DropReason::Stale)?;
         let id = ChannelId {
             session,
@@ -93,6 +99,10 @@ impl NodeMachine {
         now: Timestamp,
     ) {
         let (id, index) = (channel.id, channel.local_index);
+        // The branch outlives the session: the same activation must never open again.
+        if let Some(branch) = self.branches.get_mut(&(session, id.generation)) {
+            branch.record.number = branch.record.number.max(id.number);
+        }
         let how = if body.planned {
             Taken::Planned
         } else {
@@ -105,7 +115,7 @@ impl NodeMachine {
             let mut record = branch.record.clone();
             record.number = id.number;
             record.note_address(from);
-            record.version += 1;
+            record.version = record.version.wrapping_add(1);
             let (secret, client) = (branch.secret.duplicate(), record.client);
             let shadows: Vec<_> = record
                 .holders

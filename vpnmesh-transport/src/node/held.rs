@@ -113,6 +113,6 @@ impl Held {
 
     /// The session's state changed: its shadows will see a new version.
     pub(super) fn bump(&mut self) {
-        self.record.version += 1;
+        self.record.version = self.record.version.wrapping_add(1);
     }
 }

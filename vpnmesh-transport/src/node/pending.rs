@@ -65,6 +65,13 @@ impl NodeMachine {
         if !self.may_take(&record) {
             return self.station.out.drop_because(DropReason::Fenced);
         }
+        let same =
+            |(index, other): (&u32, &Pending)| (other.record.client == client).then_some(*index);
+        let before = self.pending.iter().find_map(same);
+        if let Some(before) = before {
+            self.pending.remove(&before); // one for each client, so that none can fill the table
+            self.channels.remove(&before);
+        }
         if self.pending.len() >= MAX_PENDING {
             return self.station.out.drop_because(DropReason::QueueFull);
         }

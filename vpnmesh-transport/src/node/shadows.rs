@@ -210,7 +210,7 @@ impl NodeMachine {
         let Some(held) = self.sessions.get_mut(&session) else {
             return;
         };
-        let generation = held.greatest.max(held.record.generation) + 1;
+        let generation = held.greatest.max(held.record.generation).saturating_add(1);
         held.greatest = generation;
         held.making = Some(Making::Offered {
             generation,
@@ -269,7 +269,7 @@ impl NodeMachine {
         let Some(root) = held.root.take() else { return };
         let mut record = held.record.clone();
         record.generation = root.generation;
-        record.version += 1;
+        record.version = record.version.wrapping_add(1);
         record.profile = root.profile;
         record.cipher = root.cipher;
         record.handshake_hash = root.handshake_hash;
@@ -501,7 +501,7 @@ impl NodeMachine {
         held.record = *record;
         held.record.number = number;
         held.record.client_address = address;
-        held.record.version += 1;
+        held.record.version = held.record.version.wrapping_add(1);
         held.greatest = held.greatest.max(generation);
         held.rostered = true;
         let update = NodeMessage::Update(vec![held.record.clone()]);

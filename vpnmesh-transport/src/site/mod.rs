@@ -212,8 +212,8 @@ impl SiteMachine {
                 client,
                 holder: node,
             });
-        } else if membership.site_at(inner.source).is_none() {
-            return Err(DropReason::NotAllowedSource);
+        } else {
+            return Err(DropReason::NotAllowedSource); // sites do not speak to each other here
         }
         self.station.out.deliver(packet);
         Ok(())

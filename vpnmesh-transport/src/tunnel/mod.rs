@@ -471,9 +471,8 @@ impl Machine for TunnelMachine {
             .poll_timeout()
             .min(self.responder.poll_timeout());
         let leg = self.leg.as_ref();
-        let silent_at = leg.and_then(Leg::silent_at).unwrap_or(Timestamp::MAX);
         let leg_at = leg.map_or(Timestamp::MAX, Leg::poll_timeout);
-        machines.min(silent_at).min(leg_at).min(self.dial_at)
+        machines.min(leg_at).min(self.dial_at)
     }
 
     fn recycle(&mut self, buffer: Vec<u8>) {
