@@ -281,12 +281,17 @@ fn replayed_datagrams_are_counted_and_delivered_once() {
 #[test]
 fn reordered_datagrams_arrive_once_each() {
     let mut rig = rig();
-    let mut held: Option<Vec<u8>> = None;
-    rig.wire.mistreat(move |datagram| match held.take() {
-        Some(before) => vec![datagram.to_vec(), before],
-        None => {
-            held = Some(datagram.to_vec());
-            Vec::new()
+    // One attack sees all directions: a datagram may only be overtaken on its own way, which the
+    // receiver index names.
+    let mut held: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+    rig.wire.mistreat(move |datagram| {
+        let way = datagram.get(4..8).unwrap_or_default().to_vec();
+        match held.remove(&way) {
+            Some(before) => vec![datagram.to_vec(), before],
+            None => {
+                held.insert(way, datagram.to_vec());
+                Vec::new()
+            }
         }
     });
     for n in 0..40 {
