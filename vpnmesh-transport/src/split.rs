@@ -14,7 +14,7 @@ pub struct Splitter {
     next: u16,
 }
 
-/// Puts halves together. Holds at most [`PENDING`] packets; the oldest gives way.
+/// Puts halves together. Holds at most 16 packets; the oldest gives way.
 #[derive(Debug, Default)]
 pub struct Joiner {
     pending: BTreeMap<u64, Half>,

@@ -174,7 +174,7 @@ impl Station {
     ///
     /// # Errors
     /// [`DropReason::WeakKey`] if the peer's key is unusable, [`DropReason::QueueFull`] at
-    /// [`MAX_ATTEMPTS`] attempts.
+    /// 1024 attempts.
     pub fn dial(
         &mut self,
         peer: PublicKey,
