@@ -1,7 +1,7 @@
 //! The main job: a whole mesh on one machine that is hurt in seven acts and heals each time.
 //!
 //! Five nodes in three regions, a controller, two clients and two sites run as processes of their
-//! own in a [`lab`](crate::lab) of namespaces, with real TUN devices and an emulated network
+//! own in a [`crate::lab`] of namespaces, with real TUN devices and an emulated network
 //! between them, and real [`traffic`](crate::traffic) over them all the time. [`main`] is a whole
 //! program:
 //!
