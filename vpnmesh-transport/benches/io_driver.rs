@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use machines::{Bridge, wait_readable};
+use machines::{Bridge, side_by_side, wait_readable};
 use vpnmesh_transport::Transmit;
 use vpnmesh_transport::io::{
     ChannelIo, Driver, DriverHandle, IoCounters, PacketBatch, PacketIo, Received, Sent, UdpBatch,
@@ -59,10 +59,11 @@ fn inner(load: &str, len: usize, window: usize) {
     let (end, mut io) = ChannelIo::pair(window).unwrap();
     let bridge = Bridge::to(udp.local_addr()); // the driver is its own peer
     let driver = Driver::spawn(bridge, udp, Some(Box::new(end))).unwrap();
-    let (packets, mut batch) = (vec![vec![0x45; len]; window], PacketBatch::new(64, 1 << 20));
+    let (bytes, ranges) = side_by_side(&vec![vec![0x45; len]; window]);
+    let mut batch = PacketBatch::new(64, 1 << 20);
     let start = Instant::now();
     while start.elapsed() < RUN {
-        assert_eq!(io.send(&packets).packets, window);
+        assert_eq!(io.send(&bytes, &ranges).packets, window);
         let mut back = 0;
         while back < window {
             wait_readable(io.readable(), PATIENCE);
@@ -97,7 +98,7 @@ impl Client {
     fn send(&mut self, to: SocketAddr, len: usize, count: usize) {
         for _ in 0..count {
             let payload = self.spare.pop().unwrap_or_else(|| vec![7; len]);
-            self.queue.push_back(Transmit { to, payload });
+            self.queue.push_back(Transmit::one(to, payload));
         }
         let spare = &mut self.spare;
         let sent = self

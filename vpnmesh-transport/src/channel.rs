@@ -75,7 +75,8 @@ impl SealingKey {
         }
     }
 
-    /// Seals `buffer[HEADER..]` in place, writes the header and appends the tag.
+    /// Seals what stands in `buffer` behind `start` and a header's room, writes that header and
+    /// appends the tag.
     ///
     /// # Errors
     /// [`DropReason::KeyExhausted`] at the suite's limit; nothing leaves then.
@@ -83,12 +84,18 @@ impl SealingKey {
         &mut self,
         kind: Kind,
         index: u32,
+        start: usize,
         buffer: &mut Vec<u8>,
     ) -> Result<u64, DropReason> {
-        self.seal_behind(kind, index, HEADER, buffer)
+        self.seal_behind(kind, index, HEADER, &mut buffer[start..])
+            .map(|(counter, tag)| {
+                buffer.extend_from_slice(&tag);
+                counter
+            })
     }
 
-    /// As [`SealingKey::seal`], with clear text of the caller between header and sealed part.
+    /// As [`SealingKey::seal`], with clear text of the caller between header and sealed part; the
+    /// counter and the tag.
     ///
     /// # Errors
     /// [`DropReason::KeyExhausted`].
@@ -97,14 +104,14 @@ impl SealingKey {
         kind: Kind,
         index: u32,
         clear: usize,
-        buffer: &mut Vec<u8>,
-    ) -> Result<u64, DropReason> {
+        datagram: &mut [u8],
+    ) -> Result<(u64, [u8; TAG]), DropReason> {
         let counter = self.next;
         if counter >= self.limit {
             return Err(DropReason::KeyExhausted);
         }
         self.next += 1;
-        buffer[..HEADER].copy_from_slice(
+        datagram[..HEADER].copy_from_slice(
             &Header {
                 kind,
                 index,
@@ -112,10 +119,8 @@ impl SealingKey {
             }
             .encode(),
         );
-        let (head, text) = buffer.split_at_mut(clear);
-        let tag = self.aead.seal(counter, head, text);
-        buffer.extend_from_slice(&tag);
-        Ok(counter)
+        let (head, text) = datagram.split_at_mut(clear);
+        Ok((counter, self.aead.seal(counter, head, text)))
     }
 
     /// The counter of the next packet: so many were sealed.
@@ -200,12 +205,17 @@ impl Channel {
         }
     }
 
-    /// Seals `buffer[HEADER..]` for the peer.
+    /// Seals for the peer what stands in `buffer` behind `start` and a header's room.
     ///
     /// # Errors
     /// [`DropReason::KeyExhausted`].
-    pub fn seal(&mut self, kind: Kind, buffer: &mut Vec<u8>) -> Result<u64, DropReason> {
-        self.sealing.seal(kind, self.remote_index, buffer)
+    pub fn seal(
+        &mut self,
+        kind: Kind,
+        start: usize,
+        buffer: &mut Vec<u8>,
+    ) -> Result<u64, DropReason> {
+        self.sealing.seal(kind, self.remote_index, start, buffer)
     }
 
     /// Seals an activation whose clear part ends at `clear`.
@@ -218,8 +228,11 @@ impl Channel {
         buffer: &mut Vec<u8>,
     ) -> Result<u64, DropReason> {
         let index = self.remote_index;
-        self.sealing
-            .seal_behind(Kind::Activate, index, clear, buffer)
+        let (counter, tag) = self
+            .sealing
+            .seal_behind(Kind::Activate, index, clear, buffer)?;
+        buffer.extend_from_slice(&tag);
+        Ok(counter)
     }
 
     /// Opens a datagram of the peer.

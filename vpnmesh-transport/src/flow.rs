@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use vpnmesh_core::Timestamp;
 
+use crate::inner::Inner;
+
 /// What a forwarder must know of an inner packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InnerPacket {
@@ -30,48 +32,29 @@ impl FlowHash {
 }
 
 impl InnerPacket {
-    /// Reads the headers; `None` for anything that is not a whole IPv4 or IPv6 packet.
+    /// Reads the headers of a packet in any form; `None` for anything else.
     #[must_use]
-    pub fn parse(packet: &[u8]) -> Option<Self> {
-        match packet.first()? >> 4 {
-            4 => Self::parse_v4(packet),
-            6 => Self::parse_v6(packet),
-            _ => None,
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let inner = Inner::parse(bytes)?;
+        let packet = inner.packet();
+        if inner.is_v6() {
+            let (source, destination) = (packet[8..].first_chunk()?, packet[24..].first_chunk()?);
+            return Some(Self::new(
+                IpAddr::from(*source as [u8; 16]),
+                IpAddr::from(*destination as [u8; 16]),
+                packet[6],
+                &packet[40..],
+            ));
         }
-    }
-
-    fn parse_v4(packet: &[u8]) -> Option<Self> {
-        let header = packet.get(..20)?;
-        let header_len = usize::from(header[0] & 0x0f) * 4;
-        let total_len = usize::from(u16::from_be_bytes([header[2], header[3]]));
-        if header_len < 20 || total_len < header_len || total_len != packet.len() {
-            return None;
-        }
-        let source: [u8; 4] = header[12..16].try_into().ok()?;
-        let destination: [u8; 4] = header[16..20].try_into().ok()?;
-        let fragment = u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0;
+        let (source, destination) = (packet[12..].first_chunk()?, packet[16..].first_chunk()?);
+        let fragment = u16::from_be_bytes([packet[6], packet[7]]) & 0x3fff != 0;
+        let header_len = usize::from(packet[0] & 0x0f) * 4;
         let rest = if fragment { &[] } else { &packet[header_len..] };
         Some(Self::new(
-            source.into(),
-            destination.into(),
-            header[9],
+            IpAddr::from(*source as [u8; 4]),
+            IpAddr::from(*destination as [u8; 4]),
+            packet[9],
             rest,
-        ))
-    }
-
-    fn parse_v6(packet: &[u8]) -> Option<Self> {
-        let header = packet.get(..40)?;
-        let payload_len = usize::from(u16::from_be_bytes([header[4], header[5]]));
-        if payload_len + 40 != packet.len() {
-            return None;
-        }
-        let source: [u8; 16] = header[8..24].try_into().ok()?;
-        let destination: [u8; 16] = header[24..40].try_into().ok()?;
-        Some(Self::new(
-            source.into(),
-            destination.into(),
-            header[6],
-            &packet[40..],
         ))
     }
 

@@ -12,11 +12,12 @@ use vpnmesh_core::Timestamp;
 use crate::DropReason;
 use crate::channel::{Channel, ChannelId};
 use crate::frame::{self, Frame};
+use crate::inner::{Inner, Rest, Segments};
 use crate::outbox::Outbox;
 use crate::path::{PathFigures, PathMeter};
 use crate::split::{Joiner, Splitter};
 use crate::stream::ControlStream;
-use crate::wire::{ETHERNET_PAYLOAD, HEADER, Header, Kind, OVERHEAD, SAFE_PAYLOAD, TAG};
+use crate::wire::{ETHERNET_PAYLOAD, HEADER, Header, Kind, OVERHEAD, SAFE_PAYLOAD};
 
 /// How often an otherwise quiet leg asks whether the peer lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,10 +137,11 @@ impl Leg {
         }
     }
 
-    /// Seals an inner packet and queues the datagram, or two if it does not fit one.
+    /// Seals an inner packet, in any of its forms, and queues the datagrams: one, or one for each
+    /// segment, or two for each that does not fit one.
     ///
     /// # Errors
-    /// Why the packet is dropped.
+    /// Why the packet, or the rest of its segments, is dropped.
     pub fn send_packet(
         &mut self,
         packet: &[u8],
@@ -148,17 +150,57 @@ impl Leg {
     ) -> Result<(), DropReason> {
         if packet.len() + OVERHEAD <= self.max_payload {
             self.seal(Kind::Data, packet, out)?;
-        } else {
-            let halves = self.splitter.split(packet, self.max_payload)?;
-            for half in &halves {
-                self.seal(Kind::Split, half, out)?;
+            self.note_sent(1, packet.len(), now);
+            return Ok(());
+        }
+        let inner = Inner::parse(packet).ok_or(DropReason::Malformed)?;
+        match inner.rest() {
+            Rest::Nothing | Rest::Checksums(_) => self.send_split(packet, out)?,
+            Rest::Segments(layers, size) => {
+                self.send_segments(Segments::new(inner.packet(), layers, size), out)?;
             }
         }
-        self.traffic.sent += 1;
-        self.traffic.sent_bytes += packet.len() as u64;
+        self.note_sent(inner.count(), packet.len(), now);
+        Ok(())
+    }
+
+    fn send_split(&mut self, packet: &[u8], out: &mut Outbox) -> Result<(), DropReason> {
+        for half in &self.splitter.split(packet, self.max_payload)? {
+            self.seal(Kind::Split, half, out)?;
+        }
+        Ok(())
+    }
+
+    fn send_segments(
+        &mut self,
+        segments: Segments<'_>,
+        out: &mut Outbox,
+    ) -> Result<(), DropReason> {
+        let (to, max_payload, channel) = (self.remote, self.max_payload, self.sealing_position());
+        for segment in segments {
+            let len = segment.len() + OVERHEAD;
+            if len > max_payload {
+                let mut packet = Vec::with_capacity(segment.len());
+                segment.append(&mut packet);
+                self.send_split(&packet, out)?;
+                continue;
+            }
+            let channel = &mut self.channels[channel];
+            out.append(to, len, |buffer| {
+                let start = buffer.len();
+                buffer.extend_from_slice(&[0; HEADER]);
+                segment.append(buffer);
+                channel.seal(Kind::Data, start, buffer).map(drop)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn note_sent(&mut self, packets: usize, bytes: usize, now: Timestamp) {
+        self.traffic.sent += packets as u64;
+        self.traffic.sent_bytes += bytes as u64;
         self.path.handle_sent(true, now);
         self.note_data(now);
-        Ok(())
     }
 
     /// Queues a control message.
@@ -281,8 +323,7 @@ impl Leg {
 
     /// The keys that seal: the newest whose peer has shown that it has them.
     pub fn sealing(&self) -> &Channel {
-        let confirmed = self.channels.iter().rfind(|channel| channel.confirmed);
-        confirmed.unwrap_or_else(|| self.newest())
+        &self.channels[self.sealing_position()]
     }
 
     /// The channel of that receiver index.
@@ -426,20 +467,22 @@ impl Leg {
     }
 
     fn seal(&mut self, kind: Kind, text: &[u8], out: &mut Outbox) -> Result<(), DropReason> {
-        let newest = self.channels.len() - 1;
-        let position = self
-            .channels
-            .iter()
-            .rposition(|channel| channel.confirmed)
-            .unwrap_or(newest);
-        let mut buffer = out.buffer();
-        buffer.reserve(text.len() + OVERHEAD);
-        buffer.resize(HEADER, 0);
-        buffer.extend_from_slice(text);
-        self.channels[position].seal(kind, &mut buffer)?;
-        debug_assert_eq!(buffer.len(), HEADER + text.len() + TAG);
-        out.send(self.remote, buffer);
-        Ok(())
+        let position = self.sealing_position();
+        let channel = &mut self.channels[position];
+        out.append(self.remote, text.len() + OVERHEAD, |buffer| {
+            let start = buffer.len();
+            buffer.extend_from_slice(&[0; HEADER]);
+            buffer.extend_from_slice(text);
+            channel.seal(kind, start, buffer)?;
+            debug_assert_eq!(buffer.len() - start, text.len() + OVERHEAD);
+            Ok(())
+        })
+    }
+
+    /// The newest keys that the peer has shown to have, or the newest of all.
+    fn sealing_position(&self) -> usize {
+        let confirmed = self.channels.iter().rposition(|channel| channel.confirmed);
+        confirmed.unwrap_or(self.channels.len() - 1)
     }
 
     fn note_received(&mut self, bytes: usize, now: Timestamp) {

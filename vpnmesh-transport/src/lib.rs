@@ -7,6 +7,7 @@ mod error;
 pub mod flow;
 pub mod frame;
 pub mod handshake;
+pub mod inner;
 #[cfg(feature = "io")]
 pub mod io;
 pub mod kdf;

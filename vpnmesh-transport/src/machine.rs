@@ -5,16 +5,49 @@
 //! `None`.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 
 use vpnmesh_core::Timestamp;
 
-/// A datagram to send.
+/// Datagrams to send to one address, side by side in one buffer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transmit {
-    /// Where it goes.
+    /// Where they go.
     pub to: SocketAddr,
-    /// The UDP payload. Once sent, give it back with [`Machine::recycle`].
+    /// The UDP payloads. Once sent, give the buffer back with [`Machine::recycle`].
     pub payload: Vec<u8>,
+    /// The length of every datagram in `payload` but the last, which may be shorter.
+    pub segment: usize,
+}
+
+impl Transmit {
+    /// One datagram.
+    #[must_use]
+    pub const fn one(to: SocketAddr, payload: Vec<u8>) -> Self {
+        let segment = payload.len();
+        Self {
+            to,
+            payload,
+            segment,
+        }
+    }
+
+    /// How many datagrams it is.
+    #[must_use]
+    pub const fn count(&self) -> usize {
+        if self.segment >= self.payload.len() {
+            1
+        } else {
+            self.payload.len().div_ceil(self.segment)
+        }
+    }
+
+    /// The datagrams, in order.
+    pub fn datagrams(&self) -> impl Iterator<Item = &[u8]> {
+        let empty = self.payload.is_empty().then_some(&self.payload[..]);
+        let datagrams = self.payload.chunks(self.segment.max(1));
+        datagrams.chain(empty)
+    }
 }
 
 /// A state machine between a UDP socket and a local source of inner IP packets.
@@ -27,10 +60,17 @@ pub trait Machine {
     /// What the machine tells the program.
     type Event;
 
-    /// One UDP datagram arrived. `data` is opened in place.
-    fn handle_datagram(&mut self, from: SocketAddr, data: &mut [u8], now: Timestamp);
+    /// One UDP datagram arrived. `data` is opened in place; if that brought an inner packet for the
+    /// local packet I/O, it lies in the returned part of `data`.
+    fn handle_datagram(
+        &mut self,
+        from: SocketAddr,
+        data: &mut [u8],
+        now: Timestamp,
+    ) -> Option<Range<usize>>;
 
-    /// One inner IP packet arrived from the local packet I/O (a TUN device, say).
+    /// One inner IP packet arrived from the local packet I/O (a TUN device, say), in any of the
+    /// forms of [`inner`](crate::inner).
     fn handle_inner(&mut self, packet: &[u8], now: Timestamp);
 
     /// The program wants something.
@@ -41,10 +81,10 @@ pub trait Machine {
     /// driver that was late, not the peers.
     fn handle_timeout(&mut self, now: Timestamp);
 
-    /// The next datagram to send.
+    /// The next datagrams to send.
     fn poll_transmit(&mut self) -> Option<Transmit>;
 
-    /// The next inner packet for the local packet I/O.
+    /// The next inner packet for the local packet I/O, of those that no datagram held whole.
     fn poll_inner(&mut self) -> Option<Vec<u8>>;
 
     /// The next thing to tell the program.

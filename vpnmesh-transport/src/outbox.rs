@@ -13,7 +13,10 @@ use crate::{DropReason, Transmit};
 pub struct Outbox {
     datagrams: VecDeque<Transmit>,
     inner: VecDeque<Vec<u8>>,
+    /// Room for one datagram each; at most [`POOL`].
     pool: Vec<Vec<u8>>,
+    /// Room for a run each; at most [`LONG_POOL`].
+    long_pool: Vec<Vec<u8>>,
     drops: BTreeMap<DropReason, u64>,
 }
 
@@ -33,7 +36,11 @@ impl Outbox {
 
     /// Takes a spent buffer back.
     pub fn recycle(&mut self, buffer: Vec<u8>) {
-        if self.pool.len() < POOL && buffer.capacity() >= BUFFER {
+        if buffer.capacity() >= RUN {
+            if self.long_pool.len() < LONG_POOL {
+                self.long_pool.push(buffer);
+            }
+        } else if self.pool.len() < POOL && buffer.capacity() >= BUFFER {
             self.pool.push(buffer);
         }
     }
@@ -44,7 +51,50 @@ impl Outbox {
             self.drop_because(DropReason::QueueFull);
             self.recycle(payload);
         } else {
-            self.datagrams.push_back(Transmit { to, payload });
+            self.datagrams.push_back(Transmit::one(to, payload));
+        }
+    }
+
+    /// Queues a datagram of `len` bytes that `write` puts behind what the buffer holds: beside the
+    /// last one, if the kernel may send both at once.
+    ///
+    /// # Errors
+    /// What `write` says, or [`DropReason::QueueFull`]; nothing is queued then.
+    pub fn append(
+        &mut self,
+        to: SocketAddr,
+        len: usize,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), DropReason>,
+    ) -> Result<(), DropReason> {
+        if let Some(run) = self.datagrams.back_mut().filter(|run| joins(run, to, len)) {
+            if run.payload.capacity() - run.payload.len() < len {
+                let mut long = self
+                    .long_pool
+                    .pop()
+                    .unwrap_or_else(|| Vec::with_capacity(RUN));
+                long.clear();
+                long.extend_from_slice(&run.payload);
+                let short = std::mem::replace(&mut run.payload, long);
+                if self.pool.len() < POOL {
+                    self.pool.push(short);
+                }
+            }
+            let before = run.payload.len();
+            return write(&mut run.payload).inspect_err(|_| run.payload.truncate(before));
+        }
+        if self.datagrams.len() >= Self::CAPACITY {
+            return Err(DropReason::QueueFull);
+        }
+        let mut payload = self.buffer();
+        match write(&mut payload) {
+            Ok(()) => {
+                self.datagrams.push_back(Transmit::one(to, payload));
+                Ok(())
+            }
+            Err(reason) => {
+                self.recycle(payload);
+                Err(reason)
+            }
         }
     }
 
@@ -92,7 +142,71 @@ impl Outbox {
     }
 }
 
+/// Whether a datagram of `len` bytes may stand behind `run`.
+fn joins(run: &Transmit, to: SocketAddr, len: usize) -> bool {
+    let full = run.payload.len().is_multiple_of(run.segment.max(1));
+    let fits = run.payload.len() + len <= RUN && run.payload.len() < run.segment * RUN_DATAGRAMS;
+    run.to == to && full && fits && len <= run.segment && len > 0
+}
+
 /// Room for the longest datagram of an Ethernet path.
 const BUFFER: usize = ETHERNET_PAYLOAD + 100;
 /// Two full batches.
 const POOL: usize = 512;
+/// Room for a run: the longest UDP payload over IPv4.
+const RUN: usize = 65_507;
+/// A kernel cuts one send into so many datagrams at most (`UDP_MAX_SEGMENTS` before Linux 6.9).
+const RUN_DATAGRAMS: usize = 64;
+/// Runs under way between two turns.
+const LONG_POOL: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runs(sizes: &[(u16, usize)]) -> Vec<(usize, usize)> {
+        let mut out = Outbox::default();
+        for &(port, len) in sizes {
+            let to = SocketAddr::from(([127, 0, 0, 1], port));
+            let written = out.append(to, len, |buffer| {
+                buffer.resize(buffer.len() + len, 0);
+                Ok(())
+            });
+            written.unwrap();
+        }
+        std::iter::from_fn(|| out.poll_transmit())
+            .map(|run| (run.datagrams().count(), run.payload.len()))
+            .collect()
+    }
+
+    #[test]
+    fn datagrams_of_one_size_to_one_peer_share_a_buffer() {
+        let sizes = [(1, 9), (1, 9), (1, 4), (1, 4), (2, 4), (2, 5)];
+        assert_eq!(runs(&sizes), [(3, 22), (1, 4), (1, 4), (1, 5)]);
+    }
+
+    #[test]
+    fn a_run_ends_where_the_kernel_would_refuse_it() {
+        assert_eq!(runs(&[(1, 10); 70]), [(64, 640), (6, 60)]);
+        assert_eq!(runs(&[(1, 1452); 60]), [(45, 65_340), (15, 21_780)]);
+    }
+
+    #[test]
+    fn a_datagram_that_was_not_written_leaves_no_trace() {
+        let mut out = Outbox::default();
+        let to = SocketAddr::from(([127, 0, 0, 1], 1));
+        let half = |buffer: &mut Vec<u8>| {
+            buffer.push(1);
+            Err(DropReason::KeyExhausted)
+        };
+        assert!(out.append(to, 2, half).is_err());
+        assert!(out.poll_transmit().is_none());
+        let whole = |buffer: &mut Vec<u8>| {
+            buffer.extend([7, 7]);
+            Ok(())
+        };
+        out.append(to, 2, whole).unwrap();
+        assert!(out.append(to, 2, half).is_err());
+        assert_eq!(out.poll_transmit(), Some(Transmit::one(to, vec![7, 7])));
+    }
+}

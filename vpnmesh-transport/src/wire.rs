@@ -13,6 +13,8 @@
 //! | header 16 | generation 4 | move 4 | client nonce 16 | sealed … | tag 16 |
 //! ```
 
+use std::ops::Range;
+
 use crate::DropReason;
 
 /// What a session datagram carries.
@@ -56,6 +58,12 @@ pub const HEADER: usize = 16;
 pub const TAG: usize = 16;
 /// What sealing adds to an inner packet.
 pub const OVERHEAD: usize = HEADER + TAG;
+/// Where the sealed text of a session datagram of `len` bytes lies.
+#[must_use]
+pub const fn text_of(len: usize) -> Range<usize> {
+    HEADER..len - TAG
+}
+
 /// Length of an [`ActivateHead`].
 pub const ACTIVATE_HEAD: usize = 24;
 /// The longest UDP payload that every IPv6 path carries: 1280 − 40 − 8.

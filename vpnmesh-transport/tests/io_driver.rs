@@ -8,7 +8,7 @@ use std::net::{SocketAddr, UdpSocket as StdSocket};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use machines::{Bridge, Call, Order, Script};
+use machines::{Bridge, Call, Order, Script, side_by_side};
 use vpnmesh_transport::io::{
     ChannelIo, CommandError, Driver, DriverConfig, DriverHandle, Error, EventSink, PacketBatch,
     PacketIo, UdpSocket,
@@ -77,9 +77,10 @@ fn inner_packets_cross_two_drivers_whole_and_in_order() {
         let packets: Vec<_> = (0..100_u8)
             .map(|n| vec![n ^ round; 1 + usize::from(n) * 14])
             .collect();
-        assert_eq!(a.send(&packets).packets, 100);
+        let (bytes, ranges) = side_by_side(&packets);
+        assert_eq!(a.send(&bytes, &ranges).packets, 100);
         assert!(receive(&mut b, 100) == packets);
-        assert_eq!(b.send(&packets).packets, 100);
+        assert_eq!(b.send(&bytes, &ranges).packets, 100);
         assert!(receive(&mut a, 100) == packets);
     }
     let commands = driver_a.commands();

@@ -18,7 +18,7 @@ fn loopback() -> UdpSocket {
 /// A datagram of `len` bytes that tells where in the sequence it was.
 fn numbered(to: SocketAddr, number: usize, len: usize) -> Transmit {
     let payload = (0..len).map(|at| (number * 7 + at) as u8).collect();
-    Transmit { to, payload }
+    Transmit::one(to, payload)
 }
 
 /// Sends all of it and gives the counters.

@@ -170,15 +170,17 @@ impl Actor {
         )
     }
 
-    pub(super) fn apply(&mut self, input: Input, now: Timestamp) {
+    /// Gives the machine something; the inner packet that this brought, if it did.
+    pub(super) fn apply(&mut self, input: Input, now: Timestamp) -> Option<Vec<u8>> {
         match (self, input) {
             (Self::Node(node), Input::Node(command)) => node.handle_command(command, now),
             (Self::Client(client), Input::Client(command)) => client.handle_command(command, now),
             (Self::Site(site), Input::Site(command)) => site.handle_command(command, now),
-            (Self::Node(node), input) => feed(&mut **node, input, now),
-            (Self::Client(client), input) => feed(&mut **client, input, now),
-            (Self::Site(site), input) => feed(&mut **site, input, now),
+            (Self::Node(node), input) => return feed(&mut **node, input, now),
+            (Self::Client(client), input) => return feed(&mut **client, input, now),
+            (Self::Site(site), input) => return feed(&mut **site, input, now),
         }
+        None
     }
 
     /// Takes everything out.
@@ -271,13 +273,17 @@ impl Journal {
     }
 }
 
-fn feed(machine: &mut impl Machine, input: Input, now: Timestamp) {
+fn feed(machine: &mut impl Machine, input: Input, now: Timestamp) -> Option<Vec<u8>> {
     match input {
-        Input::Datagram(from, mut payload) => machine.handle_datagram(from, &mut payload, now),
+        Input::Datagram(from, mut payload) => {
+            let inner = machine.handle_datagram(from, &mut payload, now);
+            return inner.map(|inner| payload[inner].to_vec());
+        }
         Input::Inner(packet) => machine.handle_inner(&packet, now),
         Input::Timeout => machine.handle_timeout(now),
         Input::Node(_) | Input::Client(_) | Input::Site(_) => {} // a command for another kind
     }
+    None
 }
 
 fn take<M: Machine>(machine: &mut M, wrap: impl Fn(M::Event) -> Happened) -> Output {

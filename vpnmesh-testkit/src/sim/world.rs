@@ -191,7 +191,7 @@ impl World {
         place.actor = Some(actor);
         place.entropy = entropy;
         self.witness.handle_start(id);
-        self.drain(id);
+        self.drain(id, None);
         self.set_tier_again(id);
     }
 
@@ -571,12 +571,13 @@ impl World {
         if let Some(journal) = &mut place.journal {
             journal.note(now, &input);
         }
-        actor.apply(input, now);
-        self.drain(id);
+        let arrived = actor.apply(input, now);
+        self.drain(id, arrived);
         true
     }
 
-    fn drain(&mut self, id: ActorId) {
+    /// Takes out what an actor has to give, behind the inner packet that just `arrived` there.
+    fn drain(&mut self, id: ActorId, arrived: Option<Vec<u8>>) {
         let now = self.now;
         let Some(place) = self.places.get_mut(&id) else {
             return;
@@ -610,10 +611,12 @@ impl World {
         }
         for transmit in datagrams {
             if let Some(to) = self.by_address.get(&transmit.to).copied() {
-                self.carry(id, to, address, transmit.payload);
+                for datagram in transmit.datagrams() {
+                    self.carry(id, to, address, datagram.to_vec());
+                }
             }
         }
-        for packet in inner {
+        for packet in arrived.into_iter().chain(inner) {
             self.deliver(id, &packet);
         }
         if let Some(seen) = seen {

@@ -14,6 +14,7 @@ mod ties;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::time::Duration;
 
 use vpnmesh_core::{ClientId, NodeId, SessionId, SiteId, Tier, Timestamp};
@@ -26,7 +27,7 @@ use crate::path::PathFigures;
 use crate::probe::{self, Prober};
 use crate::receipt::Fence;
 use crate::station::{Station, StationConfig};
-use crate::wire::Header;
+use crate::wire::{self, Header};
 use crate::{DropReason, Error, Machine, Transmit};
 
 use generation::Generations;
@@ -321,8 +322,8 @@ impl ClientMachine {
         from: SocketAddr,
         datagram: &mut [u8],
         now: Timestamp,
-    ) -> Result<(), DropReason> {
-        let header = Header::decode(datagram)?;
+    ) -> Result<Option<Range<usize>>, DropReason> {
+        let (header, len) = (Header::decode(datagram)?, datagram.len());
         let holder = self
             .holders_mut()
             .find(|holder| holder.leg.channel(header.index).is_some());
@@ -347,9 +348,19 @@ impl ClientMachine {
                 number: keys.number,
             });
         }
+        let mut arrived = None;
         match opened {
-            Opened::Packet(packet) => self.receive(packet),
-            Opened::Joined(packet) => self.receive(&packet),
+            Opened::Packet(packet) => {
+                self.accept(packet)?;
+                arrived = Some(wire::text_of(len));
+                if !confirmed {
+                    return Ok(arrived);
+                }
+            }
+            Opened::Joined(packet) => {
+                self.accept(&packet)?;
+                self.station.out.deliver(&packet);
+            }
             Opened::Control { closed: true, .. } => self.handle_closed(node, now),
             Opened::Control { .. } | Opened::Nothing => {}
         }
@@ -357,24 +368,23 @@ impl ClientMachine {
             self.handle_activated(node, now);
         }
         self.handle_messages(now);
-        Ok(())
+        self.flush(now);
+        Ok(arrived)
     }
 
     /// An inner packet from a holder: it must be for us, from behind a site or another client.
-    fn receive(&mut self, packet: &[u8]) {
-        let Some(inner) = InnerPacket::parse(packet) else {
-            return self.station.out.drop_because(DropReason::Malformed);
-        };
+    fn accept(&self, packet: &[u8]) -> Result<(), DropReason> {
+        let inner = InnerPacket::parse(packet).ok_or(DropReason::Malformed)?;
         let membership = &self.station.membership;
         let known = membership.site_at(inner.source).is_some()
             || membership.client_at(inner.source).is_some();
         if !known {
-            return self.station.out.drop_because(DropReason::NotAllowedSource);
+            return Err(DropReason::NotAllowedSource);
         }
         if !self.owns(inner.destination) {
-            return self.station.out.drop_because(DropReason::NoRoute);
+            return Err(DropReason::NoRoute);
         }
-        self.station.out.deliver(packet);
+        Ok(())
     }
 
     fn owns(&self, address: IpAddr) -> bool {
@@ -580,7 +590,12 @@ impl Machine for ClientMachine {
     type Command = ClientCommand;
     type Event = ClientEvent;
 
-    fn handle_datagram(&mut self, from: SocketAddr, data: &mut [u8], now: Timestamp) {
+    fn handle_datagram(
+        &mut self,
+        from: SocketAddr,
+        data: &mut [u8],
+        now: Timestamp,
+    ) -> Option<Range<usize>> {
         if let Some(whom) = direction(data) {
             match whom {
                 Direction::ToInitiator { receiver } => {
@@ -595,9 +610,10 @@ impl Machine for ClientMachine {
             self.station.out.count(reply);
         } else {
             let result = self.handle_packet(from, data, now);
-            self.station.out.count(result);
+            return self.station.out.count(result).flatten();
         }
         self.flush(now);
+        None
     }
 
     fn handle_inner(&mut self, packet: &[u8], now: Timestamp) {

@@ -1,12 +1,14 @@
 //! Inner packets between two threads of one process: no device, no privileges.
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use super::error::Error;
 use super::packet::{InnerSent, PacketBatch, PacketIo};
 use super::queue::{Queue, Refused};
+use crate::inner::Inner;
 
 /// One end of an in-process link. Both ends are alike: give one to a driver and keep the other.
 ///
@@ -17,6 +19,7 @@ pub struct ChannelIo {
     incoming: Arc<Queue<Vec<u8>>>,
     outgoing: Arc<Queue<Vec<u8>>>,
     spare: Vec<Vec<u8>>, // read buffers, to be written again; at most `SPARE` between calls
+    complete: Vec<Vec<u8>>, // packets of one call of `send`; empty between calls
 }
 
 impl ChannelIo {
@@ -36,6 +39,7 @@ impl ChannelIo {
             incoming: Arc::clone(incoming),
             outgoing: Arc::clone(outgoing),
             spare: Vec::new(),
+            complete: Vec::new(),
         }
     }
 
@@ -49,15 +53,12 @@ impl ChannelIo {
         self.spare.truncate(SPARE);
         taken.ok_or_else(|| io::ErrorKind::BrokenPipe.into())
     }
-}
 
-impl PacketIo for ChannelIo {
-    fn readable(&self) -> BorrowedFd<'_> {
-        self.incoming.as_fd()
-    }
-
-    /// A packet longer than `buffer` is cut.
-    fn recv_packet(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    /// Reads one packet into `buffer` and says its length; a longer one is cut.
+    ///
+    /// # Errors
+    /// `WouldBlock` if there is none now; everything else means that no packet will come any more.
+    pub fn recv_packet(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut read = None;
         self.take(|packet| {
             if read.is_some() {
@@ -69,6 +70,12 @@ impl PacketIo for ChannelIo {
             true
         })?;
         read.ok_or_else(|| io::ErrorKind::WouldBlock.into())
+    }
+}
+
+impl PacketIo for ChannelIo {
+    fn readable(&self) -> BorrowedFd<'_> {
+        self.incoming.as_fd()
     }
 
     fn send_packet(&mut self, packet: &[u8]) -> io::Result<()> {
@@ -89,22 +96,38 @@ impl PacketIo for ChannelIo {
         self.take(|packet| batch.push(packet) || packet.len() > PacketBatch::MAX_PACKET)
     }
 
-    fn send(&mut self, packets: &[Vec<u8>]) -> InnerSent {
+    /// Puts all packets in under one lock. What is no IP packet goes through as it is.
+    fn send(&mut self, from: &[u8], packets: &[Range<usize>]) -> InnerSent {
         let mut sent = InnerSent::default();
+        let mut complete = std::mem::take(&mut self.complete);
         let spare = &mut self.spare;
-        let pushed = self.outgoing.push_all(packets, |packet| {
+        let mut add = |packet: &[u8]| {
             let mut buffer = spare.pop().unwrap_or_default();
             buffer.extend_from_slice(packet);
-            buffer
+            complete.push(buffer);
+        };
+        for packet in packets {
+            let bytes = &from[packet.clone()];
+            match Inner::parse(bytes) {
+                Some(inner) => inner.complete(&mut add),
+                None => add(bytes),
+            }
+        }
+        let (all, mut bytes) = (complete.len(), 0);
+        let pushed = self.outgoing.push_all(complete.drain(..), |packet| {
+            bytes += packet.len();
+            packet
         });
         match pushed {
             Ok(pushed) => {
                 sent.packets = pushed;
-                sent.bytes = packets[..pushed].iter().map(Vec::len).sum();
-                sent.full = packets.len() - pushed;
+                sent.bytes = bytes;
+                sent.full = all - pushed;
             }
-            Err(_) => sent.invalid = packets.len(),
+            Err(_) => sent.invalid = all,
         }
+        complete.clear();
+        self.complete = complete;
         sent
     }
 }
@@ -121,6 +144,8 @@ const SPARE: usize = 256; // some batches; taste
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inner;
+    use crate::inner::tests::{is_sound, packet};
 
     fn received(io: &mut ChannelIo) -> Vec<Vec<u8>> {
         let mut batch = PacketBatch::new(8, 1 << 20);
@@ -128,11 +153,17 @@ mod tests {
         batch.iter().map(<[u8]>::to_vec).collect()
     }
 
+    /// Sends packets of one byte each.
+    fn send(io: &mut ChannelIo, packets: &[u8]) -> InnerSent {
+        let ranges: Vec<_> = (0..packets.len()).map(|at| at..at + 1).collect();
+        io.send(packets, &ranges)
+    }
+
     #[test]
     fn packets_arrive_whole_and_in_order_both_ways() {
         let (mut a, mut b) = ChannelIo::pair(8).unwrap();
         a.send_packet(b"one").unwrap();
-        assert_eq!(a.send(&[b"two".to_vec(), vec![]]).packets, 2);
+        assert_eq!(a.send(b"two", &[0..3, 1..1]).packets, 2);
         assert_eq!(received(&mut b), [b"one".to_vec(), b"two".to_vec(), vec![]]);
         b.send_packet(b"back").unwrap();
         let mut buffer = [0; 2];
@@ -147,7 +178,7 @@ mod tests {
     #[test]
     fn a_full_link_drops_and_counts() {
         let (mut a, mut b) = ChannelIo::pair(2).unwrap();
-        let sent = a.send(&[vec![1], vec![2], vec![3]]);
+        let sent = send(&mut a, &[1, 2, 3]);
         assert_eq!((sent.packets, sent.full, sent.bytes), (2, 1, 2));
         assert_eq!(
             a.send_packet(&[4]).unwrap_err().kind(),
@@ -160,9 +191,19 @@ mod tests {
     fn a_batch_without_room_leaves_the_rest_in_the_link() {
         let (mut a, mut b) = ChannelIo::pair(20).unwrap();
         let packets: Vec<_> = (0..10).map(|n| vec![n]).collect();
-        a.send(&packets);
+        send(&mut a, &packets.concat());
         assert_eq!(received(&mut b), packets[..8]);
         assert_eq!(received(&mut b), packets[8..]);
+    }
+
+    #[test]
+    fn unfinished_packets_arrive_complete() {
+        let (mut a, mut b) = ChannelIo::pair(20).unwrap();
+        let long = packet(false, true, &[7; 250]);
+        let bytes = [&inner::super_head(100)[..], &long].concat();
+        assert_eq!(a.send(&bytes, &[0..bytes.len()]).packets, 3);
+        let segments = received(&mut b);
+        assert!(segments.len() == 3 && segments.iter().all(|segment| is_sound(segment)));
     }
 
     #[test]
@@ -176,6 +217,6 @@ mod tests {
             b.recv(&mut batch).unwrap_err().kind(),
             io::ErrorKind::BrokenPipe
         );
-        assert_eq!(b.send(&[vec![1]]).invalid, 1);
+        assert_eq!(send(&mut b, &[1]).invalid, 1);
     }
 }

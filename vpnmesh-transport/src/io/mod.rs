@@ -15,6 +15,7 @@ mod clock;
 mod driver;
 mod error;
 mod link;
+mod merge;
 mod packet;
 mod queue;
 mod send;
@@ -22,6 +23,7 @@ mod stats;
 mod tun;
 mod turn;
 mod udp;
+mod virtio;
 mod wake;
 
 pub use channel::ChannelIo;

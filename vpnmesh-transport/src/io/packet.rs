@@ -2,50 +2,44 @@
 
 use std::fmt::Debug;
 use std::io;
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
+
+use crate::inner::Inner;
 
 /// A local source and sink of inner IP packets: a TUN device, an in-process channel, a stack.
 ///
-/// One packet is one whole IP packet without any other header. Calls never wait: no packet is
-/// `WouldBlock`. The batch calls are what a driver uses; their defaults repeat the single ones.
+/// One packet is one whole IP packet without any other header. Calls never wait. A source may give
+/// packets in any form of [`inner`](crate::inner); a sink that can only take complete ones has
+/// them made by the default of [`Self::send`].
 pub trait PacketIo: Debug + Send {
     /// The descriptor that is readable while [`Self::recv`] would bring something.
     fn readable(&self) -> BorrowedFd<'_>;
 
-    /// Reads one packet into `buffer` and says its length.
+    /// Fills `batch` with packets until it is full or there are no more; says how many.
     ///
     /// # Errors
-    /// `WouldBlock` if there is none now; everything else means that no packet will come any more.
-    fn recv_packet(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
+    /// No packet will come any more. What is in `batch` is valid.
+    fn recv(&mut self, batch: &mut PacketBatch) -> io::Result<usize>;
 
-    /// Writes one packet.
+    /// Writes one complete packet.
     ///
     /// # Errors
     /// `WouldBlock` if there is no room now; everything else is about this packet alone, for
     /// example because it is not IP.
     fn send_packet(&mut self, packet: &[u8]) -> io::Result<()>;
 
-    /// Fills `batch` with packets until it is full or there are no more; says how many.
-    ///
-    /// # Errors
-    /// No packet will come any more. What is in `batch` is valid.
-    fn recv(&mut self, batch: &mut PacketBatch) -> io::Result<usize> {
-        let before = batch.len();
-        while let Some(room) = batch.room() {
-            match self.recv_packet(room) {
-                Ok(len) => batch.commit(len),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(batch.len() - before)
-    }
-
-    /// Writes packets in order. What does not fit or is refused is dropped and counted.
-    fn send(&mut self, packets: &[Vec<u8>]) -> InnerSent {
+    /// Writes packets in order, in any form: the parts `packets` of `from`. What does not fit or is
+    /// refused is dropped and counted.
+    fn send(&mut self, from: &[u8], packets: &[Range<usize>]) -> InnerSent {
         let mut sent = InnerSent::default();
         for packet in packets {
-            sent.count(packet.len(), &self.send_packet(packet));
+            match Inner::parse(&from[packet.clone()]) {
+                Some(inner) => inner.complete(|packet| {
+                    sent.count(1, packet.len(), &self.send_packet(packet));
+                }),
+                None => sent.invalid += 1,
+            }
         }
         sent
     }
@@ -72,14 +66,14 @@ pub struct InnerSent {
 }
 
 impl InnerSent {
-    fn count(&mut self, len: usize, outcome: &io::Result<()>) {
+    pub(super) fn count(&mut self, packets: usize, bytes: usize, outcome: &io::Result<()>) {
         match outcome {
             Ok(()) => {
-                self.packets += 1;
-                self.bytes += len;
+                self.packets += packets;
+                self.bytes += bytes;
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.full += 1,
-            Err(_) => self.invalid += 1,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.full += packets,
+            Err(_) => self.invalid += packets,
         }
     }
 }
@@ -88,51 +82,53 @@ impl InnerSent {
 #[derive(Debug)]
 pub struct PacketBatch {
     buffer: Vec<u8>,
-    ends: Vec<usize>, // of each packet in `buffer`; at most `most`
+    packets: Vec<Range<usize>>, // in `buffer`, in order; at most `most`
     most: usize,
 }
 
 impl PacketBatch {
     /// The largest packet that fits.
     pub const MAX_PACKET: usize = 65_535;
+    /// The space for one packet: before it there is room for what a device says of it.
+    pub const ROOM: usize = Self::MAX_PACKET + 32;
 
     /// Room for `most` packets and for `bytes` of them, at the least for one of the largest size.
     #[must_use]
     pub fn new(most: usize, bytes: usize) -> Self {
         Self {
-            buffer: vec![0; bytes.max(Self::MAX_PACKET)],
-            ends: Vec::with_capacity(most.max(1)),
+            buffer: vec![0; bytes.max(Self::ROOM)],
+            packets: Vec::with_capacity(most.max(1)),
             most: most.max(1),
         }
     }
 
-    /// Space for the next packet, large enough for any; `None` if the batch is full.
+    /// Space of [`Self::ROOM`] bytes for the next packet; `None` if the batch is full.
     pub fn room(&mut self) -> Option<&mut [u8]> {
         let start = self.end();
-        let fits = self.ends.len() < self.most && self.buffer.len() - start >= Self::MAX_PACKET;
-        fits.then(|| &mut self.buffer[start..start + Self::MAX_PACKET])
+        let fits = self.packets.len() < self.most && self.buffer.len() - start >= Self::ROOM;
+        fits.then(|| &mut self.buffer[start..start + Self::ROOM])
     }
 
-    /// The first `len` bytes of [`Self::room`] are a packet now.
+    /// This part of [`Self::room`] is a packet now.
     ///
     /// # Panics
-    /// If `len` is more than the room, or there was none.
-    pub fn commit(&mut self, len: usize) {
-        assert!(len <= Self::MAX_PACKET, "a packet is at most its room");
-        let end = self.end() + len;
+    /// If it is no part of the room, or there was none.
+    pub fn commit(&mut self, packet: Range<usize>) {
+        let start = self.end();
+        let (from, to) = (start + packet.start, start + packet.end);
         assert!(
-            end <= self.buffer.len() && self.ends.len() < self.most,
-            "there was room"
+            from <= to && to <= self.buffer.len() && self.packets.len() < self.most,
+            "a packet lies in the room that there was"
         );
-        self.ends.push(end);
+        self.packets.push(from..to);
     }
 
     /// Adds a copy of `packet`; false if it did not fit.
     pub fn push(&mut self, packet: &[u8]) -> bool {
         match self.room() {
-            Some(room) if packet.len() <= room.len() => {
+            Some(room) if packet.len() <= Self::MAX_PACKET => {
                 room[..packet.len()].copy_from_slice(packet);
-                self.commit(packet.len());
+                self.commit(0..packet.len());
                 true
             }
             Some(_) | None => false,
@@ -141,31 +137,35 @@ impl PacketBatch {
 
     /// The packets, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts
-            .zip(&self.ends)
-            .map(|(start, &end)| &self.buffer[start..end])
+        let packets = self.packets.iter();
+        packets.map(|packet| &self.buffer[packet.clone()])
     }
 
     /// How many packets are in it.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.ends.len()
+        self.packets.len()
     }
 
     /// Whether it holds no packet.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+        self.packets.is_empty()
     }
 
     /// Forgets all packets.
     pub fn clear(&mut self) {
-        self.ends.clear();
+        self.packets.clear();
+    }
+
+    /// The last packet and the space behind it.
+    pub(super) fn last_and_rest(&mut self) -> Option<(&mut Range<usize>, &mut [u8])> {
+        let last = self.packets.last_mut()?;
+        Some((last, &mut self.buffer))
     }
 
     fn end(&self) -> usize {
-        self.ends.last().copied().unwrap_or(0)
+        self.packets.last().map_or(0, |last| last.end)
     }
 }
 

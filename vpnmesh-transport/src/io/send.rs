@@ -1,7 +1,7 @@
 //! Sends a queue of datagrams with as few system calls as the kernel allows.
 //!
-//! Consecutive datagrams to one peer of equal size are one message that the kernel segments
-//! (`UDP_SEGMENT`); up to [`MESSAGES`] messages go out in one `sendmmsg`. Payloads are read where
+//! Datagrams to one peer of equal size are one message that the kernel segments (`UDP_SEGMENT`),
+//! whether a machine put them into one buffer or each into its own; up to [`MESSAGES`] messages go out in one `sendmmsg`. Payloads are read where
 //! they lie. The send call of quinn-udp is not used: it switches segmentation off for good after
 //! the first `EINVAL`, which one bad peer address is enough to cause.
 #![allow(unsafe_code)]
@@ -30,11 +30,19 @@ pub(super) struct Sender {
 // SAFETY: the pointers in `parts` and `headers` are written and read within one call of `send`.
 unsafe impl Send for Sender {}
 
-/// `count` datagrams at the head of the queue that form one message.
+/// Transmits at the head of the queue that form one message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Run {
-    count: usize,
+pub(super) struct Run {
+    pub(super) transmits: usize,
+    bytes: usize,
     size: usize, // of every datagram but the last, which may be smaller
+}
+
+impl Run {
+    /// Whether the kernel has to cut it.
+    pub(super) const fn is_segmented(&self) -> bool {
+        self.size < self.bytes
+    }
 }
 
 /// The control message "cut this into datagrams of `size` bytes", as `CMSG_DATA` would lay it out.
@@ -70,13 +78,14 @@ impl Sender {
 
     /// Sends from the head of `queue`, which is not empty, and leaves it untouched.
     ///
-    /// Says how many datagrams and messages the kernel took. An error concerns the first message.
+    /// Says how many transmits the kernel took. An error concerns the first message. Without
+    /// `segmented` the head must be single datagrams.
     pub(super) fn send(
         &mut self,
         socket: BorrowedFd<'_>,
         queue: &VecDeque<Transmit>,
         segmented: bool,
-    ) -> Result<(usize, usize), (io::Error, usize)> {
+    ) -> Result<usize, (io::Error, Run)> {
         self.plan(queue, segmented && self.segments);
         self.lay_out(queue);
         // SAFETY: `headers` holds `len` initialised messages; their names, parts and controls live
@@ -91,8 +100,8 @@ impl Sender {
             )
         };
         match usize::try_from(taken) {
-            Ok(taken) => Ok((self.runs[..taken].iter().map(|run| run.count).sum(), taken)),
-            Err(_) => Err((io::Error::last_os_error(), self.runs[0].count)),
+            Ok(taken) => Ok(self.runs[..taken].iter().map(|run| run.transmits).sum()),
+            Err(_) => Err((io::Error::last_os_error(), self.runs[0])),
         }
     }
 
@@ -109,7 +118,10 @@ impl Sender {
                 break;
             }
             let run = first_run(queue.range(at..), most);
-            at += run.count;
+            if run.is_segmented() && !segmented {
+                break; // it is taken apart when it is the head
+            }
+            at += run.transmits;
             self.runs.push(run);
         }
     }
@@ -121,7 +133,7 @@ impl Sender {
         self.headers.clear();
         let mut rest = queue.iter();
         for run in &self.runs {
-            let run_of = rest.by_ref().take(run.count);
+            let run_of = rest.by_ref().take(run.transmits);
             for (n, transmit) in run_of.enumerate() {
                 if n == 0 {
                     self.names.push(self::name(transmit.to, self.maps_v4));
@@ -140,13 +152,13 @@ impl Sender {
             let message = &mut header.msg_hdr;
             message.msg_name = self.names[n].as_ptr().cast_mut().cast();
             message.msg_namelen = self.names[n].len();
-            message.msg_iov = self.parts[part..part + run.count].as_mut_ptr();
-            message.msg_iovlen = run.count as _;
-            if run.count > 1 {
+            message.msg_iov = self.parts[part..part + run.transmits].as_mut_ptr();
+            message.msg_iovlen = run.transmits as _;
+            if run.is_segmented() {
                 message.msg_control = (&raw mut self.controls[n]).cast();
                 message.msg_controllen = mem::size_of::<Control>() as _;
             }
-            part += run.count;
+            part += run.transmits;
             self.headers.push(header);
         }
     }
@@ -177,25 +189,37 @@ impl Control {
 /// The longest run at the head: one peer, one size, only the last may be smaller.
 fn first_run<'a>(mut queue: impl Iterator<Item = &'a Transmit>, most: usize) -> Run {
     let Some(first) = queue.next() else {
-        return Run { count: 0, size: 0 };
+        return Run {
+            transmits: 0,
+            bytes: 0,
+            size: 0,
+        };
     };
-    let size = first.payload.len();
-    let (mut count, mut bytes) = (1, size);
-    if size == 0 {
-        return Run { count, size };
+    let size = first.segment;
+    let (mut transmits, mut bytes) = (1, first.payload.len());
+    if size == 0 || size < bytes {
+        return Run {
+            transmits,
+            bytes,
+            size,
+        };
     }
     for next in queue.take(most.saturating_sub(1)) {
         let len = next.payload.len();
         if next.to != first.to || len > size || len == 0 || bytes + len > RUN_BYTES {
             break;
         }
-        count += 1;
+        transmits += 1;
         bytes += len;
         if len < size {
             break;
         }
     }
-    Run { count, size }
+    Run {
+        transmits,
+        bytes,
+        size,
+    }
 }
 
 fn name(to: SocketAddr, maps_v4: bool) -> SockAddr {
@@ -223,9 +247,8 @@ mod tests {
     fn queue(sizes: &[(u16, usize)]) -> VecDeque<Transmit> {
         sizes
             .iter()
-            .map(|&(port, len)| Transmit {
-                to: SocketAddr::from(([127, 0, 0, 1], port)),
-                payload: vec![0; len],
+            .map(|&(port, len)| {
+                Transmit::one(SocketAddr::from(([127, 0, 0, 1], port)), vec![0; len])
             })
             .collect()
     }
@@ -233,7 +256,7 @@ mod tests {
     fn runs(sizes: &[(u16, usize)]) -> Vec<usize> {
         let mut sender = Sender::new(true, false);
         sender.plan(&queue(sizes), true);
-        sender.runs.iter().map(|run| run.count).collect()
+        sender.runs.iter().map(|run| run.transmits).collect()
     }
 
     #[test]

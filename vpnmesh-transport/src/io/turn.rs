@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -38,7 +39,7 @@ pub(super) struct Loop<M: Machine> {
     datagrams: UdpBatch,
     packets: PacketBatch,
     outbox: VecDeque<Transmit>, // at most `config.send_queue`
-    inbox: Vec<Vec<u8>>,        // inner packets of one flush; at most `INNER_FLUSH`
+    arrived: Vec<Range<usize>>, // inner packets in `datagrams`; emptied after each message
     commands: Vec<M::Command>,  // of one turn; at most `config.commands`
     blocked: bool,              // the socket's send buffer was full
     more_inner: bool,           // the last batch filled up
@@ -76,7 +77,7 @@ impl<M: Machine> Loop<M> {
             datagrams: UdpBatch::new(),
             packets: PacketBatch::new(config.inner_packets, INNER_BYTES),
             outbox: VecDeque::new(),
-            inbox: Vec::new(),
+            arrived: Vec::new(),
             commands: Vec::new(),
             blocked: false,
             more_inner: false,
@@ -188,9 +189,8 @@ impl<M: Machine> Loop<M> {
             if self.machine.poll_timeout() <= *now {
                 self.late_weight += self.datagrams.weight();
             }
-            for datagram in self.datagrams.datagrams() {
-                self.machine
-                    .handle_datagram(datagram.from, datagram.data, *now);
+            for message in 0..self.datagrams.len() {
+                self.take_message(message, *now);
             }
             if found == Received::Drained {
                 return true;
@@ -198,6 +198,26 @@ impl<M: Machine> Loop<M> {
             self.flush();
         }
         false
+    }
+
+    /// Hands the datagrams of one message over, and what they brought to the packet I/O while it is
+    /// warm.
+    fn take_message(&mut self, message: usize, now: Timestamp) {
+        for datagram in self.datagrams.message(message) {
+            let inner = self
+                .machine
+                .handle_datagram(datagram.from, datagram.data, now);
+            if let Some(inner) = inner {
+                self.arrived
+                    .push(datagram.start + inner.start..datagram.start + inner.end);
+            }
+        }
+        if self.arrived.is_empty() {
+            return;
+        }
+        let storage = self.datagrams.storage();
+        deliver(&mut self.inner, storage, &self.arrived, &mut self.counters);
+        self.arrived.clear();
     }
 
     /// A failed call is over with that call, unless the socket does nothing else any more.
@@ -261,18 +281,16 @@ impl<M: Machine> Loop<M> {
             if self.outbox.len() < self.config.send_queue {
                 self.outbox.push_back(transmit);
             } else {
-                self.counters.tx_dropped_queue_full += 1;
+                self.counters.tx_dropped_queue_full += transmit.count() as u64;
                 self.machine.recycle(transmit.payload);
             }
         }
         self.transmit();
         while let Some(packet) = self.machine.poll_inner() {
-            self.inbox.push(packet);
-            if self.inbox.len() >= INNER_FLUSH {
-                self.write_inner();
-            }
+            let whole = [0..packet.len()];
+            deliver(&mut self.inner, &packet, &whole, &mut self.counters);
+            self.machine.recycle(packet);
         }
-        self.write_inner();
         while let Some(event) = self.machine.poll_event() {
             self.counters.events_dropped += u64::from(!self.outlet.give(event));
         }
@@ -291,30 +309,29 @@ impl<M: Machine> Loop<M> {
         self.blocked = sent == Sent::Blocked;
     }
 
-    fn write_inner(&mut self) {
-        if self.inbox.is_empty() {
-            return;
-        }
-        match &mut self.inner {
-            Some(inner) => {
-                let sent = inner.send(&self.inbox);
-                self.counters.system_calls += inner.take_system_calls();
-                self.counters.inner_tx_packets += sent.packets as u64;
-                self.counters.inner_tx_bytes += sent.bytes as u64;
-                self.counters.inner_tx_dropped_full += sent.full as u64;
-                self.counters.inner_tx_dropped_invalid += sent.invalid as u64;
-            }
-            None => self.counters.inner_tx_dropped_absent += self.inbox.len() as u64,
-        }
-        for spent in self.inbox.drain(..) {
-            self.machine.recycle(spent);
-        }
-    }
-
     /// Whether inner packets wait at their source until the socket has taken what is queued.
     fn congested(&self) -> bool {
         self.blocked && self.outbox.len() >= self.config.send_queue / 2
     }
+}
+
+/// Writes inner packets to the packet I/O, if there is one.
+fn deliver(
+    inner: &mut Option<Box<dyn PacketIo>>,
+    from: &[u8],
+    packets: &[Range<usize>],
+    counters: &mut IoCounters,
+) {
+    let Some(inner) = inner else {
+        counters.inner_tx_dropped_absent += packets.len() as u64;
+        return;
+    };
+    let sent = inner.send(from, packets);
+    counters.system_calls += inner.take_system_calls();
+    counters.inner_tx_packets += sent.packets as u64;
+    counters.inner_tx_bytes += sent.bytes as u64;
+    counters.inner_tx_dropped_full += sent.full as u64;
+    counters.inner_tx_dropped_invalid += sent.invalid as u64;
 }
 
 fn timespec(span: Duration) -> Timespec {
@@ -324,13 +341,12 @@ fn timespec(span: Duration) -> Timespec {
     }
 }
 
-/// Bytes that a batch of inner packets may hold: some super-packets.
-const INNER_BYTES: usize = 256 << 10;
+/// Bytes that a batch of inner packets may hold: a super-packet is sealed while it is warm in the
+/// cache, and small packets leave room for a whole batch.
+const INNER_BYTES: usize = 128 << 10;
 /// Datagrams that are handed to a socket that is not blocked before more are taken: one system call
 /// at the most.
 const SEND_FLUSH: usize = 512;
-/// Inner packets handed to the packet I/O at once. Taste.
-const INNER_FLUSH: usize = 64;
 /// Failed receive calls in a row before the socket rests. Taste.
 const PATIENCE: u32 = 8;
 /// How long a socket rests that only fails: nothing spins, and it is tried again soon. Taste.
@@ -356,16 +372,20 @@ mod tests {
     impl Machine for Talker {
         type Command = ();
         type Event = ();
-        fn handle_datagram(&mut self, _: SocketAddr, _: &mut [u8], _: Timestamp) {}
+        fn handle_datagram(
+            &mut self,
+            _: SocketAddr,
+            _: &mut [u8],
+            _: Timestamp,
+        ) -> Option<Range<usize>> {
+            None
+        }
         fn handle_inner(&mut self, _: &[u8], _: Timestamp) {}
         fn handle_command(&mut self, (): (), _: Timestamp) {}
         fn handle_timeout(&mut self, _: Timestamp) {}
         fn poll_transmit(&mut self) -> Option<Transmit> {
             self.left = self.left.checked_sub(1)?;
-            Some(Transmit {
-                to: self.to,
-                payload: vec![1; 100],
-            })
+            Some(Transmit::one(self.to, vec![1; 100]))
         }
         fn poll_inner(&mut self) -> Option<Vec<u8>> {
             None

@@ -191,16 +191,19 @@ impl UdpSocket {
         counters: &mut IoCounters,
         mut spent: impl FnMut(Vec<u8>),
     ) -> Sent {
-        let mut singly = 0_usize; // datagrams at the head that the kernel would not segment
-        while !queue.is_empty() {
+        let mut singly = 0_usize; // transmits at the head that the kernel would not segment
+        while let Some(head) = queue.front() {
+            if head.count() > 1 && (singly > 0 || !self.sender.segments()) {
+                let run = take_apart(queue, &mut spent);
+                singly = (singly + run).saturating_sub(1);
+            }
             counters.system_calls += 1;
             match self.sender.send(self.socket.as_fd(), queue, singly == 0) {
-                Ok((datagrams, messages)) => {
+                Ok(taken) => {
                     counters.tx_batches += 1;
-                    debug_assert!(messages > 0);
-                    singly = singly.saturating_sub(datagrams);
-                    for sent in queue.drain(..datagrams) {
-                        counters.tx_datagrams += 1;
+                    singly = singly.saturating_sub(taken);
+                    for sent in queue.drain(..taken) {
+                        counters.tx_datagrams += sent.count() as u64;
                         counters.tx_bytes += sent.payload.len() as u64;
                         spent(sent.payload);
                     }
@@ -210,9 +213,9 @@ impl UdpSocket {
                     return Sent::Blocked;
                 }
                 Err((error, _)) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err((error, run)) if run > 1 => {
+                Err((error, run)) if run.is_segmented() => {
                     counters.tx_unsegmented += 1;
-                    singly = run;
+                    singly = run.transmits;
                     if error.raw_os_error() == Some(libc::EIO) {
                         self.sender.stop_segmenting();
                     }
@@ -254,6 +257,8 @@ pub struct Datagram<'a> {
     pub from: SocketAddr,
     /// Its payload, to be opened in place.
     pub data: &'a mut [u8],
+    /// Where the payload begins in the batch's storage.
+    pub(super) start: usize,
     /// The two ECN bits of its IP header.
     pub ecn: u8,
 }
@@ -269,20 +274,39 @@ impl UdpBatch {
         }
     }
 
-    /// The datagrams in the order in which they arrived.
+    /// How many messages were received, each of one or more datagrams.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.filled
+    }
+
+    /// Whether nothing was received.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.filled == 0
+    }
+
+    /// The datagrams of one message, in order.
+    ///
+    /// # Panics
+    /// If there are not so many messages.
+    pub fn message(&mut self, message: usize) -> impl Iterator<Item = Datagram<'_>> {
+        let start = message * SLOT;
+        let slot = &mut self.storage[start..start + SLOT];
+        datagrams(slot, start, &self.meta[..self.filled][message])
+    }
+
+    /// All datagrams in the order in which they arrived.
     pub fn datagrams(&mut self) -> impl Iterator<Item = Datagram<'_>> {
-        let slots = self.storage.chunks_exact_mut(SLOT);
+        let slots = self.storage.chunks_exact_mut(SLOT).enumerate();
         slots
             .zip(&self.meta[..self.filled])
-            .flat_map(|(slot, meta)| {
-                let from = unmapped(meta.addr);
-                let ecn = meta.ecn.map_or(0, |ecn| ecn as u8);
-                let (data, empty) = slot[..meta.len.max(1)].split_at_mut(meta.len);
-                let nothing = (meta.len == 0).then_some(&mut empty[..0]);
-                data.chunks_mut(meta.stride.max(1))
-                    .chain(nothing)
-                    .map(move |data| Datagram { from, data, ecn })
-            })
+            .flat_map(|((n, slot), meta)| datagrams(slot, n * SLOT, meta))
+    }
+
+    /// Where all datagrams lie.
+    pub(super) fn storage(&self) -> &[u8] {
+        &self.storage
     }
 
     /// What the datagrams weigh in the kernel's receive buffer, at the least.
@@ -306,6 +330,40 @@ impl std::fmt::Debug for UdpBatch {
             .field("filled", &self.filled)
             .finish_non_exhaustive()
     }
+}
+
+/// The datagrams of a message in `slot`, which lies at `start` of the storage.
+fn datagrams<'a>(
+    slot: &'a mut [u8],
+    start: usize,
+    meta: &RecvMeta,
+) -> impl Iterator<Item = Datagram<'a>> + use<'a> {
+    let (len, stride) = (meta.len, meta.stride.max(1));
+    let from = unmapped(meta.addr);
+    let ecn = meta.ecn.map_or(0, |ecn| ecn as u8);
+    let (data, empty) = slot[..len.max(1)].split_at_mut(len);
+    let nothing = (len == 0).then_some(&mut empty[..0]);
+    let payloads = data.chunks_mut(stride).chain(nothing).enumerate();
+    payloads.map(move |(n, data)| Datagram {
+        from,
+        data,
+        start: start + n * stride,
+        ecn,
+    })
+}
+
+/// Replaces the run at the head of `queue` by its datagrams; how many.
+fn take_apart(queue: &mut VecDeque<Transmit>, spent: &mut impl FnMut(Vec<u8>)) -> usize {
+    let Some(run) = queue.pop_front() else {
+        return 0;
+    };
+    let datagrams: Vec<_> = run.datagrams().map(<[u8]>::to_vec).collect();
+    let count = datagrams.len();
+    for payload in datagrams.into_iter().rev() {
+        queue.push_front(Transmit::one(run.to, payload));
+    }
+    spent(run.payload);
+    count
 }
 
 /// IPv4 peers as IPv4; others with their scope, without which a link-local one has no way back.

@@ -17,6 +17,7 @@ mod sync;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::time::Duration;
 
 use vpnmesh_core::{
@@ -631,7 +632,12 @@ impl Machine for NodeMachine {
     type Command = NodeCommand;
     type Event = NodeEvent;
 
-    fn handle_datagram(&mut self, from: SocketAddr, data: &mut [u8], now: Timestamp) {
+    fn handle_datagram(
+        &mut self,
+        from: SocketAddr,
+        data: &mut [u8],
+        now: Timestamp,
+    ) -> Option<Range<usize>> {
         if let Some(whom) = direction(data) {
             match whom {
                 Direction::ToInitiator { receiver } => {
@@ -651,6 +657,7 @@ impl Machine for NodeMachine {
             self.station.out.count(result);
         }
         self.flush_dirty(now);
+        None
     }
 
     /// A node has no local packets of its own.

@@ -9,6 +9,7 @@ mod links;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::ops::Range;
 use std::time::Duration;
 
 use vpnmesh_core::{ClientId, NodeId, SiteId, Timestamp};
@@ -19,7 +20,7 @@ use crate::leg::{Cadence, Opened};
 use crate::path::PathFigures;
 use crate::receipt::{Fence, STATE_AGAIN};
 use crate::station::{Station, StationConfig, responder_config};
-use crate::wire::Header;
+use crate::wire::{self, Header};
 use crate::{DropReason, Error, Incarnation, Machine, Transmit};
 
 use client::Known;
@@ -161,8 +162,8 @@ impl SiteMachine {
         from: SocketAddr,
         datagram: &mut [u8],
         now: Timestamp,
-    ) -> Result<(), DropReason> {
-        let header = Header::decode(datagram)?;
+    ) -> Result<Option<Range<usize>>, DropReason> {
+        let (header, len) = (Header::decode(datagram)?, datagram.len());
         let node = *self
             .channels
             .get(&header.index)
@@ -171,13 +172,18 @@ impl SiteMachine {
         let leg = link.leg.as_mut().ok_or(DropReason::UnknownIndex)?;
         let opened = leg.open(&header, from, datagram, now)?;
         let result = match opened {
-            Opened::Packet(packet) => self.receive(node, header.counter, packet, now),
-            Opened::Joined(packet) => self.receive(node, header.counter, &packet, now),
+            Opened::Packet(packet) => self
+                .accept(node, header.counter, packet, now)
+                .map(|()| Some(wire::text_of(len))),
+            Opened::Joined(packet) => self
+                .accept(node, header.counter, &packet, now)
+                .map(|()| self.station.out.deliver(&packet))
+                .map(|()| None),
             Opened::Control { closed: true, .. } => {
                 self.disconnect(node, now);
-                Ok(())
+                Ok(None)
             }
-            Opened::Control { .. } | Opened::Nothing => Ok(()),
+            Opened::Control { .. } | Opened::Nothing => Ok(None),
         };
         self.read_node(node, now);
         self.flush_link(node, now);
@@ -185,7 +191,7 @@ impl SiteMachine {
     }
 
     /// An inner packet through `node`: from a client only if the client says so.
-    fn receive(
+    fn accept(
         &mut self,
         node: NodeId,
         counter: u64,
@@ -215,7 +221,6 @@ impl SiteMachine {
         } else {
             return Err(DropReason::NotAllowedSource); // sites do not speak to each other here
         }
-        self.station.out.deliver(packet);
         Ok(())
     }
 
@@ -303,7 +308,12 @@ impl Machine for SiteMachine {
     type Command = SiteCommand;
     type Event = SiteEvent;
 
-    fn handle_datagram(&mut self, from: SocketAddr, data: &mut [u8], now: Timestamp) {
+    fn handle_datagram(
+        &mut self,
+        from: SocketAddr,
+        data: &mut [u8],
+        now: Timestamp,
+    ) -> Option<Range<usize>> {
         match direction(data) {
             Some(Direction::ToInitiator { receiver }) => {
                 if let Some(ended) = self.station.handle_reply(receiver, data, now) {
@@ -313,9 +323,10 @@ impl Machine for SiteMachine {
             Some(Direction::ToResponder) => self.station.out.drop_because(DropReason::UnknownPeer),
             None => {
                 let result = self.handle_packet(from, data, now);
-                self.station.out.count(result);
+                return self.station.out.count(result).flatten();
             }
         }
+        None
     }
 
     fn handle_inner(&mut self, packet: &[u8], now: Timestamp) {

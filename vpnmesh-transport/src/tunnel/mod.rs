@@ -11,6 +11,7 @@ mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::Duration;
 
 use vpnmesh_core::{Membership, Prefix, PublicKey, Timestamp};
@@ -25,7 +26,7 @@ use crate::leg::{Cadence, Leg, Opened, Traffic};
 use crate::message;
 use crate::path::PathFigures;
 use crate::station::{Ended, Hello, Route, Station, StationConfig, Verifier, link_channel};
-use crate::wire::Header;
+use crate::wire::{self, Header};
 use crate::{
     Ciphers, CryptoSuite, DropReason, Entropy, Error, Identity, Incarnation, Machine, Profile,
     Profiles, Transmit,
@@ -323,20 +324,26 @@ impl TunnelMachine {
         from: SocketAddr,
         datagram: &mut [u8],
         now: Timestamp,
-    ) -> Result<(), DropReason> {
-        let header = Header::decode(datagram)?;
+    ) -> Result<Option<Range<usize>>, DropReason> {
+        let (header, len) = (Header::decode(datagram)?, datagram.len());
         let leg = self.leg.as_mut().ok_or(DropReason::UnknownIndex)?;
         let opened = leg.open(&header, from, datagram, now)?;
         self.silent = false;
-        let received = match opened {
-            Opened::Packet(packet) => receive(&self.allow, packet, &mut self.station),
-            Opened::Joined(packet) => receive(&self.allow, &packet, &mut self.station),
-            Opened::Control { .. } | Opened::Nothing => Ok(()),
+        let accepted = match opened {
+            Opened::Packet(packet) => accept(&self.allow, packet).map(|()| wire::text_of(len)),
+            Opened::Joined(packet) => accept(&self.allow, &packet).map(|()| {
+                self.station.out.deliver(&packet);
+                0..0
+            }),
+            Opened::Control { .. } | Opened::Nothing => {
+                self.flush(now);
+                Ok(0..0)
+            }
         };
         if !self.ready || !self.waiting.is_empty() {
             self.note_ready(now);
         }
-        received
+        accepted.map(|text| (!text.is_empty()).then_some(text))
     }
 
     fn send(&mut self, packet: &[u8], now: Timestamp) -> Result<(), DropReason> {
@@ -404,7 +411,12 @@ impl Machine for TunnelMachine {
     type Command = TunnelCommand;
     type Event = TunnelEvent;
 
-    fn handle_datagram(&mut self, from: SocketAddr, data: &mut [u8], now: Timestamp) {
+    fn handle_datagram(
+        &mut self,
+        from: SocketAddr,
+        data: &mut [u8],
+        now: Timestamp,
+    ) -> Option<Range<usize>> {
         match direction(data) {
             Some(Direction::ToInitiator { receiver }) => {
                 if let Some(ended) = self.station.handle_reply(receiver, data, now) {
@@ -418,10 +430,11 @@ impl Machine for TunnelMachine {
             Some(Direction::ToResponder) => self.handle_handshake(from, data, now),
             None => {
                 let result = self.handle_packet(from, data, now);
-                self.station.out.count(result);
+                return self.station.out.count(result).flatten();
             }
         }
         self.flush(now);
+        None
     }
 
     fn handle_inner(&mut self, packet: &[u8], now: Timestamp) {
@@ -488,13 +501,11 @@ impl TunnelConfig {
     };
 }
 
-fn receive(allow: &[Prefix], packet: &[u8], station: &mut Station) -> Result<(), DropReason> {
+/// A packet of the peer: its source must lie behind the peer.
+fn accept(allow: &[Prefix], packet: &[u8]) -> Result<(), DropReason> {
     let inner = InnerPacket::parse(packet).ok_or(DropReason::Malformed)?;
-    if !allows(allow, inner.source) {
-        return Err(DropReason::NotAllowedSource);
-    }
-    station.out.deliver(packet);
-    Ok(())
+    let allowed = allows(allow, inner.source);
+    allowed.then_some(()).ok_or(DropReason::NotAllowedSource)
 }
 
 fn allows(allow: &[Prefix], address: std::net::IpAddr) -> bool {

@@ -63,10 +63,10 @@ fn packet(from: [u8; 4], to: [u8; 4]) -> Vec<u8> {
 impl Rig {
     fn drain(&mut self) {
         for me in 0..2 {
-            while let Some(Transmit { to, payload }) = self.ends[me].poll_transmit() {
-                if !self.cut {
-                    self.wire.push((self.now + MS, self.at[me], to, payload));
-                }
+            while let Some(sent) = self.ends[me].poll_transmit() {
+                let datagrams = sent.datagrams().filter(|_| !self.cut);
+                let on_wire = |data: &[u8]| (self.now + MS, self.at[me], sent.to, data.to_vec());
+                self.wire.extend(datagrams.map(on_wire));
             }
             while let Some(packet) = self.ends[me].poll_inner() {
                 self.inner[me].push(packet);
@@ -87,7 +87,8 @@ impl Rig {
             let due: Vec<(Timestamp, SocketAddr, SocketAddr, Vec<u8>)> = due;
             for (_, from, to, mut payload) in due {
                 if let Some(me) = self.at.iter().position(|at| *at == to) {
-                    self.ends[me].handle_datagram(from, &mut payload, self.now);
+                    let inner = self.ends[me].handle_datagram(from, &mut payload, self.now);
+                    self.inner[me].extend(inner.map(|inner| payload[inner].to_vec()));
                 }
             }
             for me in 0..2 {

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
@@ -19,6 +20,17 @@ pub(crate) fn wait_readable(fd: BorrowedFd<'_>, patience: Duration) {
     };
     let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
     assert_eq!(poll(&mut fds, Some(&timeout)).unwrap(), 1, "nothing came");
+}
+
+/// Packets side by side, and where each lies.
+pub(crate) fn side_by_side(packets: &[Vec<u8>]) -> (Vec<u8>, Vec<Range<usize>>) {
+    let mut end = 0;
+    let ranges = packets.iter().map(|packet| {
+        end += packet.len();
+        end - packet.len()..end
+    });
+    let ranges = ranges.collect();
+    (packets.concat(), ranges)
 }
 
 /// With a peer: inner packets to its datagrams and back. Without: every datagram goes back where it
@@ -55,20 +67,26 @@ impl Machine for Bridge {
     type Command = Vec<u8>; // an inner packet, as it is
     type Event = ();
 
-    fn handle_datagram(&mut self, from: SocketAddr, data: &mut [u8], _: Timestamp) {
+    fn handle_datagram(
+        &mut self,
+        from: SocketAddr,
+        data: &mut [u8],
+        _: Timestamp,
+    ) -> Option<Range<usize>> {
         self.datagrams += 1;
-        let payload = self.copy(data);
-        match self.peer {
-            Some(_) => self.inner.push_back(payload),
-            None => self.transmits.push_back(Transmit { to: from, payload }),
+        if self.peer.is_some() {
+            return Some(0..data.len());
         }
+        let payload = self.copy(data);
+        self.transmits.push_back(Transmit::one(from, payload));
+        None
     }
 
     fn handle_inner(&mut self, packet: &[u8], _: Timestamp) {
         let mut payload = self.copy(packet);
         if let Some(to) = self.peer {
-            self.transmits.push_back(Transmit { to, payload });
-        } else if payload[0] >> 4 == 4 {
+            self.transmits.push_back(Transmit::one(to, payload));
+        } else if payload[0] & 0x70 == 0x40 {
             let (source, rest) = payload[12..].split_at_mut(4);
             source.swap_with_slice(&mut rest[..4]);
             let (port, rest) = payload[20..].split_at_mut(2);
@@ -177,8 +195,14 @@ impl Machine for Script {
     type Command = Order;
     type Event = u32;
 
-    fn handle_datagram(&mut self, _: SocketAddr, _: &mut [u8], _: Timestamp) {
+    fn handle_datagram(
+        &mut self,
+        _: SocketAddr,
+        _: &mut [u8],
+        _: Timestamp,
+    ) -> Option<Range<usize>> {
         self.calls.push(Call::Datagram);
+        None
     }
 
     fn handle_inner(&mut self, _: &[u8], _: Timestamp) {}
@@ -187,10 +211,9 @@ impl Machine for Script {
         match order {
             Order::Say(word) => self.events.push_back(word),
             Order::SayMany(words) => self.events.extend(0..words),
-            Order::Send(to) => self.transmits.push_back(Transmit {
-                to,
-                payload: b"done".to_vec(),
-            }),
+            Order::Send(to) => self
+                .transmits
+                .push_back(Transmit::one(to, b"done".to_vec())),
             Order::Wait => self.wait(),
             Order::WaitThenTimeout => {
                 self.timeout = now + Duration::from_nanos(1);
