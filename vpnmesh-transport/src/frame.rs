@@ -25,6 +25,16 @@ pub enum Frame {
     Activated,
     /// This end has closed the session and forgets it.
     Close,
+    /// Asks for a [`Frame::MtuReply`] with the same number; `padding` bytes make the datagram as
+    /// long as the path may carry. It never tells whether the peer lives.
+    MtuProbe {
+        /// Its number.
+        number: u32,
+        /// How many zero bytes follow.
+        padding: u16,
+    },
+    /// A padded probe arrived whole.
+    MtuReply(u32),
 }
 
 impl Frame {
@@ -33,7 +43,13 @@ impl Frame {
     pub const fn asks(&self) -> bool {
         match self {
             Self::Ping(_) | Self::Fragment(_) => true,
-            Self::Ack | Self::Pong(_) | Self::StreamAck(_) | Self::Activated | Self::Close => false,
+            Self::Ack
+            | Self::Pong(_)
+            | Self::StreamAck(_)
+            | Self::Activated
+            | Self::Close
+            | Self::MtuProbe { .. }
+            | Self::MtuReply(_) => false,
         }
     }
 
@@ -46,6 +62,8 @@ impl Frame {
                 Self::Ping(_) | Self::Pong(_) => 8,
                 Self::Fragment(fragment) => 5 + fragment.bytes.len(),
                 Self::StreamAck(_) => 12,
+                Self::MtuProbe { padding, .. } => 4 + *padding as usize,
+                Self::MtuReply(_) => 4,
             }
     }
 
@@ -66,6 +84,11 @@ impl Frame {
                 out.extend_from_slice(&ack.wanted.to_le_bytes());
                 out.extend_from_slice(&ack.ahead.to_le_bytes());
             }
+            Self::MtuProbe { number, padding } => {
+                out.extend_from_slice(&number.to_le_bytes());
+                out.resize(out.len() + usize::from(*padding), 0);
+            }
+            Self::MtuReply(number) => out.extend_from_slice(&number.to_le_bytes()),
         }
     }
 
@@ -78,6 +101,8 @@ impl Frame {
             Self::StreamAck(_) => 5,
             Self::Activated => 6,
             Self::Close => 7,
+            Self::MtuProbe { .. } => 8,
+            Self::MtuReply(_) => 9,
         }
     }
 }
@@ -128,6 +153,17 @@ fn decode_one(kind: u8, body: &[u8]) -> Result<Option<Frame>, DropReason> {
         }
         6 => Frame::Activated,
         7 => Frame::Close,
+        8 => match body {
+            [a, b, c, d, padding @ ..] => Frame::MtuProbe {
+                number: u32::from_le_bytes([*a, *b, *c, *d]),
+                padding: padding.len() as u16,
+            },
+            _ => return Err(DropReason::Malformed),
+        },
+        9 => {
+            let number: [u8; 4] = body.try_into().map_err(|_| DropReason::Malformed)?;
+            Frame::MtuReply(u32::from_le_bytes(number))
+        }
         _ => return Ok(None),
     }))
 }
@@ -146,6 +182,9 @@ mod tests {
             Just(Frame::Ack),
             Just(Frame::Activated),
             Just(Frame::Close),
+            any::<u32>().prop_map(Frame::MtuReply),
+            (any::<u32>(), 0u16..300)
+                .prop_map(|(number, padding)| Frame::MtuProbe { number, padding }),
             any::<u64>().prop_map(|token| Frame::Ping(Timestamp(token))),
             any::<u64>().prop_map(|token| Frame::Pong(Timestamp(token))),
             any::<(u32, u64)>()

@@ -13,6 +13,7 @@ use crate::DropReason;
 use crate::channel::{Channel, ChannelId};
 use crate::frame::{self, Frame};
 use crate::inner::{Inner, Rest, Segments};
+use crate::mtu::MtuSearch;
 use crate::outbox::Outbox;
 use crate::path::{PathFigures, PathMeter};
 use crate::split::{Joiner, Splitter};
@@ -42,7 +43,7 @@ pub struct Leg {
     urgent: Vec<Frame>,
     cadence: Cadence,
     last_data: Option<Timestamp>,
-    max_payload: usize,
+    mtu: MtuSearch,
     traffic: Traffic,
 }
 
@@ -91,7 +92,7 @@ impl Leg {
             urgent: Vec::new(),
             cadence,
             last_data: None,
-            max_payload: ETHERNET_PAYLOAD,
+            mtu: MtuSearch::new(ETHERNET_PAYLOAD),
             traffic: Traffic::default(),
         }
     }
@@ -116,7 +117,7 @@ impl Leg {
         let channel = &mut self.channels[position];
         let text = channel.open(header, HEADER, datagram)?;
         if position == newest && self.remote != from && channel.is_greatest(header.counter) {
-            self.remote = from; // roaming: only the newest authentic packet moves it, no late one
+            self.set_remote(from); // roaming: only the newest authentic packet moves it, no late one
         }
         self.path
             .handle_heard(matches!(header.kind, Kind::Data | Kind::Split), now);
@@ -148,15 +149,21 @@ impl Leg {
         out: &mut Outbox,
         now: Timestamp,
     ) -> Result<(), DropReason> {
-        if packet.len() + OVERHEAD <= self.max_payload {
+        if packet.len() + OVERHEAD <= self.mtu.found() {
+            self.mtu.handle_used(packet.len() + OVERHEAD, now);
             self.seal(Kind::Data, packet, out)?;
             self.note_sent(1, packet.len(), now);
             return Ok(());
         }
         let inner = Inner::parse(packet).ok_or(DropReason::Malformed)?;
         match inner.rest() {
-            Rest::Nothing | Rest::Checksums(_) => self.send_split(packet, out)?,
+            Rest::Nothing | Rest::Checksums(_) => {
+                self.mtu.handle_used(packet.len() + OVERHEAD, now);
+                self.send_split(packet, out)?;
+            }
             Rest::Segments(layers, size) => {
+                let longest = inner.packet().len().min(layers.payload + size);
+                self.mtu.handle_used(longest + OVERHEAD, now);
                 self.send_segments(Segments::new(inner.packet(), layers, size), out)?;
             }
         }
@@ -165,7 +172,7 @@ impl Leg {
     }
 
     fn send_split(&mut self, packet: &[u8], out: &mut Outbox) -> Result<(), DropReason> {
-        for half in &self.splitter.split(packet, self.max_payload)? {
+        for half in &self.splitter.split(packet, self.mtu.found())? {
             self.seal(Kind::Split, half, out)?;
         }
         Ok(())
@@ -176,7 +183,7 @@ impl Leg {
         segments: Segments<'_>,
         out: &mut Outbox,
     ) -> Result<(), DropReason> {
-        let (to, max_payload, channel) = (self.remote, self.max_payload, self.sealing_position());
+        let (to, max_payload, channel) = (self.remote, self.mtu.found(), self.sealing_position());
         for segment in segments {
             let len = segment.len() + OVERHEAD;
             if len > max_payload {
@@ -247,6 +254,9 @@ impl Leg {
         if self.urgent.is_empty() && self.path.wants_ack(now) {
             self.urgent.push(Frame::Ack);
         }
+        if let Some((number, size)) = self.mtu.poll_probe(retry, now) {
+            self.send_mtu_probe(number, size, out, now)?;
+        }
         let frames = std::mem::take(&mut self.urgent);
         let mut rest = &frames[..];
         while !rest.is_empty() {
@@ -269,6 +279,7 @@ impl Leg {
         self.stream
             .poll_timeout()
             .min(self.path.poll_timeout())
+            .min(self.mtu.poll_timeout())
             .min(retire)
     }
 
@@ -348,7 +359,10 @@ impl Leg {
 
     /// Sends to `remote` from now on: the owner knows a new address by other authentic means.
     pub fn set_remote(&mut self, remote: SocketAddr) {
-        self.remote = remote;
+        if self.remote != remote {
+            self.mtu.restart();
+            self.remote = remote;
+        }
     }
 
     /// The path in figures.
@@ -413,9 +427,10 @@ impl Leg {
         self.stream.is_idle()
     }
 
-    /// The longest UDP payload that the path carries.
-    pub fn set_max_payload(&mut self, bytes: usize) {
-        self.max_payload = bytes.clamp(SAFE_PAYLOAD, usize::from(u16::MAX));
+    /// The longest UDP payload that the path is known to carry, in bytes.
+    #[must_use]
+    pub const fn max_payload(&self) -> usize {
+        self.mtu.found()
     }
 
     /// Whether packets flowed lately.
@@ -439,6 +454,8 @@ impl Leg {
                 Frame::StreamAck(ack) => self.stream.handle_ack(ack),
                 Frame::Activated => activated = true,
                 Frame::Close => closed = true,
+                Frame::MtuProbe { number, .. } => self.send_frame(Frame::MtuReply(number)),
+                Frame::MtuReply(number) => self.mtu.handle_reply(number, now),
             }
         }
         Ok(Opened::Control { activated, closed })
@@ -477,6 +494,24 @@ impl Leg {
             debug_assert_eq!(buffer.len() - start, text.len() + OVERHEAD);
             Ok(())
         })
+    }
+
+    /// Sends a datagram of `size` bytes that asks whether it arrived. An answer is no sign of life
+    /// and silence no sign of death: only its size may be at fault.
+    fn send_mtu_probe(
+        &mut self,
+        number: u32,
+        size: usize,
+        out: &mut Outbox,
+        now: Timestamp,
+    ) -> Result<(), DropReason> {
+        let bare = Frame::MtuProbe { number, padding: 0 };
+        let padding = size.saturating_sub(OVERHEAD + bare.encoded_len()) as u16;
+        let mut body = Vec::with_capacity(size);
+        Frame::MtuProbe { number, padding }.encode(&mut body);
+        self.seal(Kind::Control, &body, out)?;
+        self.path.handle_sent(false, now);
+        Ok(())
     }
 
     /// The newest keys that the peer has shown to have, or the newest of all.

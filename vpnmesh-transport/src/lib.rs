@@ -14,6 +14,7 @@ pub mod kdf;
 pub mod leg;
 mod machine;
 pub mod message;
+pub mod mtu;
 pub mod node;
 pub mod outbox;
 pub mod path;

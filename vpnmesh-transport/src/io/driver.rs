@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use super::error::Error;
 use super::packet::PacketIo;
@@ -35,6 +36,10 @@ pub struct DriverConfig {
     pub receive_calls: usize,
     /// Inner packets in one turn, likewise.
     pub inner_packets: usize,
+    /// After input that came out of an idle time the thread looks for the answer so long before it
+    /// sleeps: waking up again would take longer than most answers do. It spends at most one
+    /// hundredth of the time on this. Zero: it always sleeps.
+    pub alert_for: Duration,
 }
 
 impl Default for DriverConfig {
@@ -46,6 +51,7 @@ impl Default for DriverConfig {
             send_queue: 4096,
             receive_calls: 8,
             inner_packets: 64,
+            alert_for: Duration::from_micros(150),
         }
     }
 }

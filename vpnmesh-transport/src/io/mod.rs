@@ -10,6 +10,7 @@
 //! packet, no packet policy. Everything that can fail on one datagram or one inner packet is a
 //! counter in [`IoCounters`], never an error.
 
+mod alert;
 mod channel;
 mod clock;
 mod driver;

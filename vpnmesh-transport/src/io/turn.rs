@@ -18,6 +18,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::thread::set_current_timer_slack;
 use vpnmesh_core::Timestamp;
 
+use super::alert::Alert;
 use super::clock::Clock;
 use super::driver::{DriverConfig, Outlet, Shared};
 use super::error::Error;
@@ -46,6 +47,7 @@ pub(super) struct Loop<M: Machine> {
     late_weight: usize,         // received since a timeout came due, as the kernel weighs it
     errors: u32,                // receive calls that failed in a row
     rest_until: Timestamp,      // the socket is left alone until then, because it only fails
+    alert: Alert,
 }
 
 /// What the wait found.
@@ -84,6 +86,7 @@ impl<M: Machine> Loop<M> {
             late_weight: 0,
             errors: 0,
             rest_until: Timestamp::ZERO,
+            alert: Alert::new(config.alert_for, Clock.now()),
             config,
         }
     }
@@ -140,9 +143,12 @@ impl<M: Machine> Loop<M> {
             fds[2] = PollFd::from_borrowed_fd(inner.readable(), PollFlags::IN);
         }
         self.counters.turns += 1;
-        self.counters.system_calls += 1;
-        // An interrupted wait is a turn without input.
-        let found = poll(&mut fds, timeout.map(timespec).as_ref()).unwrap_or(0) > 0;
+        let found = look(
+            &mut fds,
+            timeout,
+            &mut self.alert,
+            &mut self.counters.system_calls,
+        );
         let any = |n: usize, what| found && fds[n].revents().intersects(what);
         let failed = PollFlags::ERR | PollFlags::HUP;
         Ready {
@@ -313,6 +319,42 @@ impl<M: Machine> Loop<M> {
     fn congested(&self) -> bool {
         self.blocked && self.outbox.len() >= self.config.send_queue / 2
     }
+}
+
+/// Waits until one of `fds` is ready: first awake, then asleep. An interrupted wait finds nothing.
+fn look(
+    fds: &mut [PollFd<'_>],
+    timeout: Option<Duration>,
+    alert: &mut Alert,
+    system_calls: &mut u64,
+) -> bool {
+    let mut ask = |timeout: Option<Duration>| {
+        *system_calls += 1;
+        poll(fds, timeout.map(timespec).as_ref()).unwrap_or(0) > 0
+    };
+    if timeout == Some(Duration::ZERO) {
+        return ask(timeout);
+    }
+    let start = Clock.now();
+    let until = timeout.map_or(alert.until(), |timeout| alert.until().min(start + timeout));
+    let mut now = start;
+    while now < until {
+        if ask(Some(Duration::ZERO)) {
+            alert.handle_spent(start, Clock.now());
+            return true;
+        }
+        now = Clock.now();
+    }
+    if now > start {
+        alert.handle_spent(start, now);
+    }
+    alert.handle_sleep(now);
+    let left = timeout.map(|timeout| timeout.saturating_sub(now.since(start)));
+    let found = ask(left);
+    if found {
+        alert.handle_input(Clock.now());
+    }
+    found
 }
 
 /// Writes inner packets to the packet I/O, if there is one.

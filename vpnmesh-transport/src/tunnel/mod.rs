@@ -107,6 +107,9 @@ pub struct TunnelMachine {
     cadence: Cadence,
     leg: Option<Leg>,
     peer_incarnation: Incarnation,
+    /// A handshake of another life of the peer: it may be a recorded one until a packet under its
+    /// keys opens.
+    unproven: Option<(Leg, Incarnation)>,
     ready: bool,
     silent: bool,
     dial_at: Timestamp,
@@ -176,6 +179,7 @@ impl TunnelMachine {
             cadence: config.cadence,
             leg: None,
             peer_incarnation: Incarnation::default(),
+            unproven: None,
             ready: false,
             silent: false,
             dial_at: Timestamp::MAX,
@@ -230,19 +234,33 @@ impl TunnelMachine {
             return;
         }
         self.dials += 1;
-        let leg = &self.leg;
-        let taken = |index: u32| leg.as_ref().is_some_and(|leg| leg.channel(index).is_some());
+        let legs = [
+            self.leg.as_ref(),
+            self.unproven.as_ref().map(|(leg, _)| leg),
+        ];
+        let taken = |index: u32| {
+            legs.iter()
+                .flatten()
+                .any(|leg| leg.channel(index).is_some())
+        };
         let (peer, route) = (self.peer, Route::Direct(address));
         let hello = Hello::Link {
-            continues: leg.is_some(),
+            continues: self.leg.is_some(),
         };
         let dialed = self.station.dial(peer, route, hello, taken, RETRY, now);
         self.station.out.count(dialed);
     }
 
     fn handle_handshake(&mut self, from: SocketAddr, datagram: &[u8], now: Timestamp) {
-        let leg = &self.leg;
-        let taken = |index: u32| leg.as_ref().is_some_and(|leg| leg.channel(index).is_some());
+        let legs = [
+            self.leg.as_ref(),
+            self.unproven.as_ref().map(|(leg, _)| leg),
+        ];
+        let taken = |index: u32| {
+            legs.iter()
+                .flatten()
+                .any(|leg| leg.channel(index).is_some())
+        };
         let mut gate = Gate {
             peer: self.peer,
             local_index: self.station.fresh_index(taken),
@@ -283,13 +301,35 @@ impl TunnelMachine {
                 self.emit(TunnelEvent::Rekeyed);
             }
             None => {
-                if self.leg.is_some() {
-                    self.emit(TunnelEvent::Restarted);
+                let leg = Leg::new(remote, channel, self.cadence, now);
+                self.unproven = Some((leg, established.peer_incarnation));
+                if !established.initiator {
+                    return; // until the peer's first packet
                 }
-                self.leg = Some(Leg::new(remote, channel, self.cadence, now));
-                self.peer_incarnation = established.peer_incarnation;
+                self.adopt();
             }
         }
+        self.note_connected(now);
+        if established.initiator {
+            if let Some(leg) = &mut self.leg {
+                leg.send_frame(Frame::Ack); // shows the peer that we have the keys
+            }
+            self.note_ready(now);
+        }
+    }
+
+    /// The peer has shown that it lives the life of the newest handshake.
+    fn adopt(&mut self) {
+        let Some((leg, incarnation)) = self.unproven.take() else {
+            return;
+        };
+        if self.leg.replace(leg).is_some() {
+            self.emit(TunnelEvent::Restarted);
+        }
+        self.peer_incarnation = incarnation;
+    }
+
+    fn note_connected(&mut self, now: Timestamp) {
         self.silent = false;
         self.dials = 0;
         let late = if self.is_lower() {
@@ -298,12 +338,6 @@ impl TunnelMachine {
             LATER
         };
         self.dial_at = now + REFRESH + late;
-        if established.initiator {
-            if let Some(leg) = &mut self.leg {
-                leg.send_frame(Frame::Ack); // shows the peer that we have the keys
-            }
-            self.note_ready(now);
-        }
     }
 
     /// Packets flow both ways.
@@ -326,8 +360,16 @@ impl TunnelMachine {
         now: Timestamp,
     ) -> Result<Option<Range<usize>>, DropReason> {
         let (header, len) = (Header::decode(datagram)?, datagram.len());
-        let leg = self.leg.as_mut().ok_or(DropReason::UnknownIndex)?;
+        let unproven = self.unproven.as_mut().map(|(leg, _)| leg);
+        let unproven = unproven.filter(|leg| leg.channel(header.index).is_some());
+        let proves = unproven.is_some();
+        let leg = unproven.or(self.leg.as_mut());
+        let leg = leg.ok_or(DropReason::UnknownIndex)?;
         let opened = leg.open(&header, from, datagram, now)?;
+        if proves {
+            self.adopt();
+            self.note_connected(now);
+        }
         self.silent = false;
         let accepted = match opened {
             Opened::Packet(packet) => accept(&self.allow, packet).map(|()| wire::text_of(len)),
@@ -392,6 +434,7 @@ impl TunnelMachine {
         self.station.resume(Incarnation { counter, random });
         self.responder = responder(&mut self.station, now);
         self.leg = None;
+        self.unproven = None;
         self.peer_incarnation = Incarnation::default();
         self.dial_at = now;
     }

@@ -212,3 +212,32 @@ fn a_clock_that_went_backwards_is_repaired_by_the_peer() {
         assert!(rig.exchange(1 - me) && rig.exchange(me), "end {me}");
     }
 }
+
+#[test]
+fn a_recorded_handshake_takes_no_packets_away_from_the_peer() {
+    let mut rig = rig(&[]);
+    let recorded: Vec<_> = rig.ends[0]
+        .poll_transmit()
+        .into_iter()
+        .chain(std::iter::from_fn(|| rig.ends[0].poll_transmit()))
+        .flat_map(|sent| sent.datagrams().map(<[u8]>::to_vec).collect::<Vec<_>>())
+        .collect();
+    assert_eq!(recorded.len(), 2);
+    // An end that has just started remembers nobody, and its peer does not answer for a while.
+    rig.cut = true;
+    for mut datagram in recorded {
+        rig.ends[1].handle_datagram(A, &mut datagram, rig.now);
+    }
+    let sent = packet([10, 9, 0, 1], [10, 9, 0, 0]);
+    rig.ends[1].handle_inner(&sent, rig.now);
+    rig.ends[0] = end(0, 6, &[], rig.now);
+    rig.run(MS * 50);
+    rig.cut = false;
+    rig.run(MS * 3000);
+    assert_eq!(rig.inner[0], [sent]);
+    assert_eq!(
+        rig.count(1, |event| *event == TunnelEvent::Restarted),
+        0,
+        "nobody was there before"
+    );
+}
