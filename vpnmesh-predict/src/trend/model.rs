@@ -143,7 +143,9 @@ const fn weight(metric: Metric) -> Weight {
     use Group::{Busy, Paths, Starved};
     let (group, relative, limits, points) = match metric {
         Metric::Loss => (Paths, false, [0.02, 0.07, 0.25], 3.2),
-        Metric::Rtt => (Paths, true, [0.004, 0.045, 0.3], 3.0),
+        // Each path's delay is above that path's usual one already: what is usual of that would make
+        // a ramp usual within seconds on a node that has just started.
+        Metric::Rtt => (Paths, false, [0.004, 0.045, 0.3], 3.0),
         Metric::Jitter => (Paths, true, [0.005, 0.05, 0.3], 0.8),
         Metric::ForwardingDrops => (Paths, false, [0.01, 0.06, 0.25], 3.2),
         Metric::Cpu => (Busy, false, [0.6, 1.0, 2.0], 0.5),

@@ -114,6 +114,37 @@ fn grave_lasting_loss_alone_is_an_alarm() {
     assert_eq!(forecast.evidence[0].metric, Metric::Loss);
 }
 
+/// Loss and delay grow for eight seconds and stay; the processor is full from the second one on.
+/// The node has lived for `lived` seconds before.
+#[test]
+fn a_ramp_does_not_become_usual_because_the_node_is_young() {
+    for lived in [2, 4, 8, 30, 300] {
+        let mut predictor = TrendPredictor::new();
+        let (mut alarm, mut risks) = (None, Vec::new());
+        for round in 0..(lived + 12) * 5 {
+            let into = (f64::from(round) / 5.0 - f64::from(lived)).clamp(0.0, 8.0);
+            let cpu = if into > 1.0 { 0.8 } else { 0.08 };
+            let step = (into / 0.4).floor();
+            let now = at(f64::from(round) / 5.0);
+            let measured = sample(cpu, 44.0 + 4.0 * step, 0.005 * step); // loss is seen late
+            predictor.observe(NODE, &measured, now);
+            let forecast = predictor.forecast(NODE, HORIZON, now);
+            let risk = forecast.map_or(0.0, |f| f.probability.get());
+            if into > 0.0 && alarm.is_none() && risk >= THRESHOLD {
+                alarm = Some(into);
+            }
+            if alarm.is_some() {
+                risks.push((risk * 100.0).round());
+            }
+        }
+        assert!(alarm.is_some_and(|after| after < 7.0), "{lived}: {alarm:?}");
+        assert!(
+            risks.iter().all(|risk| *risk >= 30.0),
+            "{lived}: the alarm is called off: {risks:?}"
+        );
+    }
+}
+
 #[test]
 fn the_death_of_most_peers_is_not_ones_own() {
     let mut predictor = TrendPredictor::new();
