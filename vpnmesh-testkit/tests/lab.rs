@@ -1,15 +1,11 @@
 //! The lab against the real kernel: delays, losses, cuts, TCP and processes between namespaces.
 //!
-//! No test harness: namespaces are entered before any thread starts. The last line says
-//! `N passed, N failed`; an argument runs only the tests whose name contains it. A machine that
-//! refuses namespaces leaves the suite out and says why; with `CI=true` that is a failure unless
-//! the kernel lacks them.
+//! No test harness: see [`lab::run_suite`]. An argument runs only the tests whose name contains it.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -26,19 +22,10 @@ fn main() -> ExitCode {
     if arguments.first().is_some_and(|first| first == NESTED_ROLE) {
         return nested();
     }
-    let filter = arguments
-        .iter()
-        .find(|a| !a.starts_with('-'))
-        .map_or("", String::as_str);
-    match lab::enter() {
-        Ok(inside) => run_all(inside, filter),
-        Err(refusal) => left_out(&refusal),
-    }
+    lab::run_suite("lab", &TESTS)
 }
 
-type Test = (&'static str, fn(Inside));
-
-const TESTS: [Test; 12] = [
+const TESTS: [lab::Test; 12] = [
     ("a_ping_takes_both_delays", a_ping_takes_both_delays),
     (
         "a_cut_drops_everything_and_a_mend_restores_it",
@@ -73,34 +60,6 @@ const TESTS: [Test; 12] = [
     ("a_host_changes_its_address", a_host_changes_its_address),
     ("ipv6_goes_the_same_way", ipv6_goes_the_same_way),
 ];
-
-fn run_all(inside: Inside, filter: &str) -> ExitCode {
-    let (mut passed, mut failed) = (0, 0);
-    for (name, test) in TESTS.iter().filter(|(name, _)| name.contains(filter)) {
-        let held = catch_unwind(AssertUnwindSafe(|| test(inside))).is_ok();
-        println!("lab::{name} ... {}", if held { "ok" } else { "FAILED" });
-        *(if held { &mut passed } else { &mut failed }) += 1;
-    }
-    println!("{passed} passed, {failed} failed");
-    if failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
-}
-
-fn left_out(refusal: &lab::Refusal) -> ExitCode {
-    println!("LEFT OUT: lab: {refusal}");
-    println!("to allow it: {}", refusal.remedy());
-    println!("{}", lab::probe_report());
-    let demanded = std::env::var("CI").is_ok_and(|ci| ci == "true") && !refusal.kernel_lacks_it();
-    println!("0 passed, {} failed", usize::from(demanded));
-    if demanded {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    }
-}
 
 const N1: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));
 const N2: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 2));

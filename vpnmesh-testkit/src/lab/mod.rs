@@ -42,6 +42,7 @@ mod pace;
 mod pipe;
 mod priority;
 mod refusal;
+mod suite;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -57,6 +58,7 @@ pub use error::Error;
 pub use fabric::Fabric;
 pub use host::{Host, UPLINK, UPLINK_MTU};
 pub use refusal::{Errno, REFUSED_EXIT_CODE, Refusal, probe_report};
+pub use suite::{Test, run_suite};
 
 pub use crate::link::Link;
 
