@@ -176,6 +176,10 @@ pub struct WitnessPolicy {
     pub silence: Duration,
     /// Span for which trouble must be reported before it counts as a risk. Default 2 s.
     pub persistence: Duration,
+    /// The same where one node alone reports it, and must be known not to be sick itself. Default
+    /// 5 s, at least `persistence`. Shorter: a bad moment of one path moves sessions; longer: they
+    /// stay with a node that this shadow hardly reaches.
+    pub lone_persistence: Duration,
     /// A reporter that runs later than this is no witness. Default 250 ms.
     pub max_own_delay: Duration,
 }
@@ -187,6 +191,7 @@ impl Default for WitnessPolicy {
             memory: Duration::from_secs(3),
             silence: Duration::from_secs(2),
             persistence: Duration::from_secs(2),
+            lone_persistence: Duration::from_secs(5),
             max_own_delay: Duration::from_millis(250),
         }
     }
@@ -228,6 +233,13 @@ impl EnginePolicy {
                 field: "witness.needed",
                 value: self.witness.needed.to_string(),
                 wanted: "at least 2",
+            });
+        }
+        if self.witness.lone_persistence < self.witness.persistence {
+            return Err(Error::Policy {
+                field: "witness.lone_persistence",
+                value: span(self.witness.lone_persistence),
+                wanted: "at least witness.persistence",
             });
         }
         Ok(())
@@ -288,4 +300,11 @@ mod tests {
         policy.witness.needed = 1;
         assert!(policy.check().is_err());
     }
+    #[test]
+    fn a_lone_voice_that_counts_sooner_than_two_is_refused() {
+        let mut policy = EnginePolicy::default();
+        policy.witness.lone_persistence = Duration::from_secs(1);
+        assert!(policy.check().is_err());
+    }
+
 }

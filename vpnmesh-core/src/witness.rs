@@ -1,4 +1,7 @@
 //! What other nodes say about a node: one voice is a rumour, two are a fact.
+//!
+//! A rumour that lasts and comes from a node that is known to be well may still be acted upon, by
+//! whoever can do so without harm if it is wrong: see [`Witnesses::lone_trouble`].
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -101,6 +104,55 @@ impl Witnesses {
         })
     }
 
+    /// A forecast made of the lasting trouble that `reporter` alone sees with `node`.
+    ///
+    /// Both ends of a bad path see the same, so the word of one counts only while others vouch for
+    /// it: it says that at least one third node is well and speaks ill of none, and at least one
+    /// third node says that the reporter is well while none speaks ill of it. With two nodes in the
+    /// mesh nobody can vouch, and a lone report never counts.
+    #[must_use]
+    pub fn lone_trouble(
+        &self,
+        node: NodeId,
+        reporter: NodeId,
+        horizon: Duration,
+        now: Timestamp,
+    ) -> Option<Forecast> {
+        let lasts = |s: &Statement| {
+            s.verdict != Verdict::Well && s.at.since(s.since) >= self.policy.lone_persistence
+        };
+        let says = self.who(node, now, lasts).contains(&reporter);
+        (says && self.is_vouched_for(reporter, node, now)).then(|| Forecast {
+            probability: Ratio::ONE,
+            horizon,
+            lead: None,
+            evidence: vec![Evidence {
+                metric: Metric::Reports,
+                value: 1.0,
+                contribution: 1.0,
+            }],
+            confidence: Ratio::of(1, u64::from(self.policy.needed)),
+        })
+    }
+
+    /// Whether third nodes and `reporter` are well in each other's eyes; `node` has no say.
+    fn is_vouched_for(&self, reporter: NodeId, node: NodeId, now: Timestamp) -> bool {
+        let others = self.heard.keys().filter(|other| **other != node);
+        let seen = others.filter_map(|other| {
+            let said = self.heard.get(other)?.get(&reporter)?;
+            (now.since(said.at) <= self.policy.memory).then_some(said.verdict)
+        });
+        let seen: Vec<Verdict> = seen.collect();
+        let third = |what: fn(Verdict) -> bool| {
+            let of = self.who(reporter, now, |s| what(s.verdict));
+            of.into_iter().any(|from| from != node)
+        };
+        seen.contains(&Verdict::Well)
+            && seen.iter().all(|verdict| *verdict == Verdict::Well)
+            && third(|verdict| verdict == Verdict::Well)
+            && !third(|verdict| verdict != Verdict::Well)
+    }
+
     fn who(&self, node: NodeId, now: Timestamp, what: impl Fn(&Statement) -> bool) -> Vec<NodeId> {
         let said = self.heard.get(&node).into_iter().flatten();
         let fresh = said.filter(|(_, s)| now.since(s.at) <= self.policy.memory);
@@ -177,6 +229,67 @@ mod tests {
         witnesses.handle_report(&report(1, Verdict::Silent), at(0));
         witnesses.handle_report(&report(2, Verdict::Silent), at(4000));
         assert_eq!(witnesses.dead(NodeId(9), false, at(4000)), None);
+    }
+
+    /// What three nodes say about each other each second, up to `seconds`: 1 finds `troubled` bad.
+    fn three_nodes(troubled: &[u64], of_one: Verdict, seconds: u64) -> Witnesses {
+        let mut witnesses = Witnesses::new(WitnessPolicy::default());
+        for second in 0..=seconds {
+            let mut say = |from: u64, about: u64, verdict| {
+                let about = NodeId(about);
+                let report = HealthReport {
+                    about,
+                    ..report(from, verdict)
+                };
+                witnesses.handle_report(&report, at(second * 1000));
+            };
+            for about in [2, 9] {
+                let verdict = if troubled.contains(&about) {
+                    Verdict::Troubled
+                } else {
+                    Verdict::Well
+                };
+                say(1, about, verdict);
+            }
+            say(2, 1, of_one);
+            say(2, 9, Verdict::Well);
+            say(9, 1, Verdict::Troubled); // the other end of the path sees the same
+        }
+        witnesses
+    }
+
+    fn lone(witnesses: &Witnesses, seconds: u64) -> Option<Forecast> {
+        let horizon = Duration::from_secs(10);
+        witnesses.lone_trouble(NodeId(9), NodeId(1), horizon, at(seconds * 1000))
+    }
+
+    #[test]
+    fn a_lone_voice_counts_once_it_lasts_and_others_vouch_for_it() {
+        let witnesses = three_nodes(&[9], Verdict::Well, 4);
+        assert_eq!(lone(&witnesses, 4), None, "not yet");
+        let witnesses = three_nodes(&[9], Verdict::Well, 5);
+        let forecast = lone(&witnesses, 5).unwrap();
+        assert_eq!(forecast.probability, Ratio::ONE);
+        assert_eq!(lone(&witnesses, 9), None, "old words do not count");
+        let two = witnesses.trouble(NodeId(9), Duration::from_secs(10), at(5000));
+        assert_eq!(two, None, "for those who need two it is a rumour");
+    }
+
+    #[test]
+    fn a_lone_voice_that_may_be_sick_itself_does_not_count() {
+        let everybody = three_nodes(&[2, 9], Verdict::Well, 6);
+        assert_eq!(lone(&everybody, 6), None, "it finds everybody bad");
+        let unwell = three_nodes(&[9], Verdict::Troubled, 6);
+        assert_eq!(lone(&unwell, 6), None, "others find it bad");
+    }
+
+    #[test]
+    fn between_two_nodes_nobody_vouches() {
+        let mut witnesses = Witnesses::new(WitnessPolicy::default());
+        for second in 0..10 {
+            witnesses.handle_report(&report(1, Verdict::Troubled), at(second * 1000));
+        }
+        assert_eq!(lone(&witnesses, 9), None);
     }
 
     #[test]
