@@ -2,11 +2,11 @@
 #![cfg(feature = "roles")]
 #![allow(clippy::unwrap_used, reason = "all of it is test code")]
 
+mod wire;
+
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
+use std::net::UdpSocket;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -18,6 +18,7 @@ use vpnmesh::settings::FromFile;
 use vpnmesh::transport::DropReason;
 use vpnmesh::transport::io::ChannelIo;
 use vpnmesh::{Endpoint, udp_packet};
+use wire::Wire;
 
 /// One node, reached only through a wire that lies.
 struct Rig {
@@ -28,78 +29,6 @@ struct Rig {
     office: Endpoint,
     wire: Wire,
     _state: TempDir,
-}
-
-/// A relay in front of the node that may mistreat what passes.
-struct Wire {
-    node: SocketAddr,
-    attack: Arc<Mutex<Attack>>,
-    stopping: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-/// What is done to each datagram: the copies that travel instead of it.
-type Attack = Box<dyn FnMut(&[u8]) -> Vec<Vec<u8>> + Send>;
-
-impl Wire {
-    fn new(front: UdpSocket, node: SocketAddr) -> Self {
-        let fair: Attack = Box::new(|datagram| vec![datagram.to_vec()]);
-        let attack = Arc::new(Mutex::new(fair));
-        let stopping = Arc::new(AtomicBool::new(false));
-        let (attack_too, stopping_too) = (Arc::clone(&attack), Arc::clone(&stopping));
-        let work = move || relay(&front, node, &attack_too, &stopping_too);
-        Self {
-            node,
-            attack,
-            stopping,
-            thread: Some(thread::spawn(work)),
-        }
-    }
-
-    fn mistreat(&self, attack: impl FnMut(&[u8]) -> Vec<Vec<u8>> + Send + 'static) {
-        *self.attack.lock().unwrap() = Box::new(attack);
-    }
-
-    fn be_fair(&self) {
-        self.mistreat(|datagram| vec![datagram.to_vec()]);
-    }
-}
-
-impl Drop for Wire {
-    fn drop(&mut self) {
-        self.stopping.store(true, Ordering::Release);
-        if let Some(thread) = self.thread.take() {
-            thread.join().unwrap();
-        }
-    }
-}
-
-/// Each outer address gets a socket of its own towards the node.
-fn relay(front: &UdpSocket, node: SocketAddr, attack: &Mutex<Attack>, stopping: &AtomicBool) {
-    let tick = Some(Duration::from_millis(1));
-    front.set_read_timeout(tick).unwrap();
-    let mut backs: BTreeMap<SocketAddr, UdpSocket> = BTreeMap::new();
-    let mut buffer = [0; 65_536];
-    while !stopping.load(Ordering::Acquire) {
-        if let Ok((len, from)) = front.recv_from(&mut buffer) {
-            let back = backs.entry(from).or_insert_with(|| {
-                let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-                socket.connect(node).unwrap();
-                socket.set_nonblocking(true).unwrap();
-                socket
-            });
-            for copy in attack.lock().unwrap()(&buffer[..len]) {
-                let _ = back.send(&copy); // too long a lie is refused by the kernel
-            }
-        }
-        for (to, back) in &backs {
-            while let Ok(len) = back.recv(&mut buffer) {
-                for copy in attack.lock().unwrap()(&buffer[..len]) {
-                    let _ = front.send_to(&copy, to);
-                }
-            }
-        }
-    }
 }
 
 fn rig() -> Rig {
@@ -199,7 +128,7 @@ impl Rig {
     fn survives(
         mut self,
         reason: DropReason,
-        attack: impl FnMut(&[u8]) -> Vec<Vec<u8>> + Send + 'static,
+        mut attack: impl FnMut(&[u8]) -> Vec<Vec<u8>> + Send + 'static,
     ) {
         let attached = |rig: &Self| {
             let report = rig.client.report();
@@ -208,7 +137,7 @@ impl Rig {
         until("a report", || attached(&self));
         let before = self.session();
         let counted = self.dropped(reason);
-        self.wire.mistreat(attack);
+        self.wire.mistreat(move |_, datagram| attack(datagram));
         let packet = Self::packet(b"load");
         until("the drops to be counted", || {
             let _ = self.laptop.send(&packet);
@@ -260,8 +189,7 @@ fn forged_datagrams_are_counted() {
 #[test]
 fn replayed_datagrams_are_counted_and_delivered_once() {
     let mut rig = rig();
-    rig.wire
-        .mistreat(|datagram| vec![datagram.to_vec(), datagram.to_vec(), datagram.to_vec()]);
+    rig.wire.mistreat(|_, datagram| vec![datagram.to_vec(); 3]);
     let packet = Rig::packet(b"only once");
     rig.laptop.send(&packet).unwrap();
     let mut copies = 0;
@@ -284,7 +212,7 @@ fn reordered_datagrams_arrive_once_each() {
     // One attack sees all directions: a datagram may only be overtaken on its own way, which the
     // receiver index names.
     let mut held: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
-    rig.wire.mistreat(move |datagram| {
+    rig.wire.mistreat(move |_, datagram| {
         let way = datagram.get(4..8).unwrap_or_default().to_vec();
         match held.remove(&way) {
             Some(before) => vec![datagram.to_vec(), before],

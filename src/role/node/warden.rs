@@ -1,15 +1,18 @@
 //! The node's judgement of itself: sample → forecast → its own handover.
 //!
 //! Sans-I/O. While a controller listens it only watches, and finishes what it began before; else it
-//! moves its sessions itself, by the same [`Failover`] machine that the controller has.
+//! moves its sessions itself, by the same [`Failover`] machine that the controller has. What one of
+//! its shadows alone finds wrong with it concerns the two of them, not the mesh: it leaves softly by
+//! itself then, with a controller or without, and no controller removes it for that.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use vpnmesh_core::{
-    ActionKind, Failover, FailoverPolicy, FailoverState, FailurePredictor, Forecast, HealthReport,
-    Membership, NodeId, NodeSample, NodeState, PathSample, Permit, Ratio, Record, Region,
-    ShadowCandidate, ShadowPolicy, Timestamp, Verdict, WitnessPolicy, Witnesses, rank_candidates,
+    ActionKind, Budget, BudgetPolicy, Failover, FailoverPolicy, FailoverState, FailurePredictor,
+    Forecast, HealthReport, Membership, NodeId, NodeSample, NodeState, PathSample, Permit, Ratio,
+    Record, Region, ShadowCandidate, ShadowPolicy, Timestamp, Verdict, WitnessPolicy, Witnesses,
+    rank_candidates,
 };
 use vpnmesh_transport::node::{NodeReport, PeerId};
 
@@ -27,9 +30,11 @@ pub(super) struct Warden {
     policy: FailoverPolicy,
     predictor: Box<dyn FailurePredictor>,
     failover: Failover,
+    budget: Budget,
     witnesses: Witnesses,
     peers: BTreeMap<NodeId, Peer>, // nodes of the membership only
     forecast: Option<Forecast>,
+    lone: Option<Forecast>, // made of what one shadow alone reports
     well_since: Option<Timestamp>,
     orders: Vec<Order>, // drained after every call
 }
@@ -53,9 +58,11 @@ impl Warden {
             policy,
             predictor,
             failover: Failover::new(me, policy),
+            budget: Budget::new(BudgetPolicy::default()),
             witnesses: Witnesses::new(WitnessPolicy::default()),
             peers: BTreeMap::new(),
             forecast: None,
+            lone: None,
             well_since: None,
             orders: Vec::new(),
         }
@@ -70,7 +77,7 @@ impl Warden {
         self.failover.state()
     }
 
-    /// Another node says how it is, and what it sees of us.
+    /// Another node says how it is, and what it sees of the nodes of the membership.
     pub(super) fn handle_peer_health(
         &mut self,
         from: NodeId,
@@ -80,13 +87,11 @@ impl Warden {
     ) {
         let heard = Some(now);
         self.peers.insert(from, Peer { load, risk, heard });
-        let about_us = losses.iter().find(|(node, _)| *node == self.me);
-        if let Some((_, loss)) = about_us {
-            let verdict = verdict(*loss);
+        for (about, loss) in losses {
             let report = HealthReport {
                 from,
-                about: self.me,
-                verdict,
+                about: *about,
+                verdict: verdict(*loss),
                 risk: None,
                 path: None,
                 own_delay: Duration::ZERO,
@@ -106,17 +111,21 @@ impl Warden {
         led: bool,
         now: Timestamp,
     ) {
-        self.peers
-            .retain(|node, _| membership.node(*node).is_some());
+        self.forget_strangers(membership);
         self.predictor.observe(self.me, sample, now);
         let own = self.predictor.forecast(self.me, self.policy.horizon, now);
         let told = self.witnesses.trouble(self.me, self.policy.horizon, now);
         self.forecast = worse(own, told);
-        let permit = if led { Permit::Spent } else { Permit::Free };
+        self.lone = self.lone_trouble(report, now);
+        let permit = self.permit(led, now);
         let candidates = self.candidates(report, membership, now);
+        let moving = self.failover.state().is_moving();
         self.failover.handle_surroundings(&candidates, permit, now);
-        if let Some(forecast) = &self.forecast {
-            self.failover.handle_forecast(forecast, now);
+        if let Some(forecast) = worse(self.forecast.clone(), self.lone.clone()) {
+            self.failover.handle_forecast(&forecast, now);
+        }
+        if !moving && self.failover.state().is_moving() {
+            self.budget.handle_begin(now);
         }
         self.note_progress(report, now);
         self.failover.handle_timeout(now);
@@ -145,6 +154,32 @@ impl Warden {
         self.forecast
             .as_ref()
             .map_or(Ratio::ZERO, |forecast| forecast.probability)
+    }
+
+    fn forget_strangers(&mut self, membership: &Membership) {
+        let gone = |node: &NodeId| membership.node(*node).is_none();
+        for node in self.peers.keys().filter(|node| gone(node)) {
+            self.witnesses.forget(*node);
+        }
+        self.peers.retain(|node, _| !gone(node));
+    }
+
+    /// What one of our shadows alone reports, if it lasts and others vouch for that shadow.
+    fn lone_trouble(&self, report: &NodeReport, now: Timestamp) -> Option<Forecast> {
+        let horizon = self.policy.horizon;
+        let mut shadows = report.shadows.iter();
+        shadows.find_map(|shadow| self.witnesses.lone_trouble(self.me, *shadow, horizon, now))
+    }
+
+    /// Whether a handover may begin here: the controller decides about the node's own sickness.
+    fn permit(&self, led: bool, now: Timestamp) -> Permit {
+        let sick = self.risk() >= self.policy.threshold;
+        let ours = !led || (self.lone.is_some() && !sick);
+        if ours && self.budget.allows(0, now) {
+            Permit::Free
+        } else {
+            Permit::Spent
+        }
     }
 
     /// A standby is ready once every session has its shadows; the node is empty without sessions.
@@ -178,7 +213,7 @@ impl Warden {
 
     /// An emptied node that has been well for long takes sessions again. None returns by itself.
     fn come_back(&mut self, now: Timestamp) {
-        let well = self.risk() < self.policy.recede;
+        let well = self.risk() < self.policy.recede && self.lone.is_none();
         if !well || self.failover.state() != FailoverState::Removed {
             self.well_since = None;
             return;
@@ -191,7 +226,8 @@ impl Warden {
         }
     }
 
-    /// Who could take over, best first.
+    /// Who could take over, best first: shadows before those that would have to become one, and
+    /// nobody to whom our own path is bad before anybody else.
     fn candidates(
         &self,
         report: &NodeReport,
@@ -218,7 +254,9 @@ impl Warden {
             })
         };
         let all: Vec<ShadowCandidate> = connected.filter_map(candidate).collect();
-        rank_candidates(&all, self.me, &home, &ShadowPolicy::default())
+        let mut ranked = rank_candidates(&all, self.me, &home, &ShadowPolicy::default());
+        ranked.sort_by_key(|node| (is_troubled(report, *node), !report.shadows.contains(node)));
+        ranked
     }
 }
 
@@ -229,6 +267,12 @@ pub(super) fn is_ready(report: &NodeReport, standby: NodeId) -> bool {
         .iter()
         .any(|(peer, _)| *peer == PeerId::Node(standby));
     there && report.covered >= report.sessions
+}
+
+fn is_troubled(report: &NodeReport, node: NodeId) -> bool {
+    let mut paths = report.paths.iter();
+    let path = paths.find(|(peer, _)| *peer == PeerId::Node(node));
+    path.is_some_and(|(_, path)| verdict(Ratio::saturating(path.loss)) == Verdict::Troubled)
 }
 
 /// Paths to nodes as the predictor wants them.
@@ -272,7 +316,7 @@ const PROBES_BEHIND_LOSS: u32 = 64;
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap as Map;
+    use std::collections::{BTreeMap as Map, BTreeSet as Set};
 
     use vpnmesh_core::{NodeEntry, PublicKey, Version};
     use vpnmesh_transport::path::PathFigures;
@@ -334,6 +378,7 @@ mod tests {
         NodeReport {
             sessions,
             covered: sessions,
+            shadows: Set::new(),
             shadowed: 0,
             staleness: Duration::ZERO,
             paths: vec![(PeerId::Node(OTHER), path)],
@@ -404,5 +449,92 @@ mod tests {
             trouble.map(|forecast| forecast.probability),
             Some(Ratio::ONE)
         );
+    }
+
+    /// A mesh of three in which our shadow [`OTHER`] loses our packets; the shares that are ordered
+    /// in the second `from` to `until`, and whether it stays that way.
+    fn with_a_lone_voice(
+        warden: &mut Warden,
+        (led, lossy): (bool, bool),
+        (from, until): (u64, u64),
+    ) -> Vec<(Option<NodeId>, f64)> {
+        const THIRD: NodeId = NodeId(3);
+        let mut membership = membership();
+        let third = NodeEntry {
+            id: THIRD,
+            key: PublicKey([3; 32]),
+            ..membership.nodes[1].clone()
+        };
+        membership.nodes.push(third);
+        let loss = Ratio::saturating(if lossy { 0.4 } else { 0.0 });
+        let mut orders: Vec<(Option<NodeId>, f64)> = Vec::new();
+        for tick in from * 5..until * 5 {
+            let now = Timestamp(tick * 200_000_000);
+            let well = (Ratio::ZERO, Ratio::ZERO);
+            warden.handle_peer_health(OTHER, well, &[(ME, loss), (THIRD, Ratio::ZERO)], now);
+            let fine = [(ME, Ratio::ZERO), (OTHER, Ratio::ZERO)];
+            warden.handle_peer_health(THIRD, well, &fine, now);
+            let gone = orders.last().is_some_and(|(_, share)| *share == 1.0);
+            let mut report = report(usize::from(!gone));
+            report.shadows = [OTHER, THIRD].into();
+            report.paths[0].1.loss = loss.get();
+            let path = report.paths[0].1;
+            report
+                .paths
+                .push((PeerId::Node(THIRD), PathFigures { loss: 0.0, ..path }));
+            let sample = NodeSample::default();
+            warden.handle_sample(&sample, &report, &membership, led, now);
+            while let Some(order) = warden.poll_order() {
+                orders.push((order.to, order.share.get()));
+            }
+        }
+        orders
+    }
+
+    /// As [`warden`], but it never expects to fail itself.
+    fn calm_warden() -> Warden {
+        #[derive(Debug)]
+        struct Calm;
+        impl FailurePredictor for Calm {
+            fn observe(&mut self, _: NodeId, _: &NodeSample, _: Timestamp) {}
+            fn forecast(&self, _: NodeId, _: Duration, _: Timestamp) -> Option<Forecast> {
+                None
+            }
+        }
+        Warden::new(ME, FailoverPolicy::default(), Box::new(Calm))
+    }
+
+    #[test]
+    fn one_shadow_that_loses_our_packets_for_long_starts_a_handover_to_another_one() {
+        for led in [false, true] {
+            let mut warden = calm_warden();
+            let early = with_a_lone_voice(&mut warden, (led, true), (0, 5));
+            assert_eq!(early, [], "it may pass");
+            let orders = with_a_lone_voice(&mut warden, (led, true), (5, 15));
+            let third = Some(NodeId(3));
+            let steps = [0.1, 0.4, 0.7, 1.0].map(|share| (third, share));
+            assert_eq!(orders, steps, "led: {led}");
+            assert_eq!(warden.risk(), Ratio::ZERO, "the node itself is not sick");
+            let orders = with_a_lone_voice(&mut warden, (led, true), (15, 40));
+            assert_eq!(orders, [], "not back as long as it lasts");
+            let orders = with_a_lone_voice(&mut warden, (led, false), (40, 60));
+            assert_eq!(orders, [(None, 0.0)], "back once, after the dwell");
+        }
+    }
+
+    #[test]
+    fn handovers_that_the_node_begins_itself_have_a_budget() {
+        let mut warden = calm_warden();
+        warden.budget = Budget::new(BudgetPolicy {
+            per_window: 1,
+            ..BudgetPolicy::default()
+        });
+        let mut flapping = |lossy, from, until| {
+            with_a_lone_voice(&mut warden, (false, lossy), (from, until)).len()
+        };
+        assert_eq!(flapping(true, 0, 15), 4);
+        assert_eq!(flapping(false, 15, 30), 1);
+        assert_eq!(flapping(true, 30, 60), 0, "spent");
+        assert_eq!(flapping(true, 60, 75), 4, "the window is over");
     }
 }

@@ -202,6 +202,8 @@ pub struct NodeReport {
 }
 
 /// One node.
+    /// The nodes that shadow sessions held here.
+    pub shadows: BTreeSet<NodeId>,
 #[derive(Debug)]
 pub struct NodeMachine {
     station: Station,
@@ -630,6 +632,11 @@ impl NodeMachine {
 
 impl Machine for NodeMachine {
     type Command = NodeCommand;
+            shadows: self
+                .sessions
+                .values()
+                .flat_map(|held| held.shadows.iter().copied())
+                .collect(),
     type Event = NodeEvent;
 
     fn handle_datagram(
