@@ -9,7 +9,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use vpnmesh_core::{FailoverPolicy, Ratio};
+use vpnmesh_core::{ByteCount, FailoverPolicy, Ratio};
+use vpnmesh_keys::ProfileLimits;
 use vpnmesh_transport::Profile;
 
 use crate::Error;
@@ -181,6 +182,75 @@ impl FailoverSettings {
     }
 }
 
+/// When the keys of a session have served long enough, as a file says it: the fields of
+/// [`ProfileLimits`]. What is left out is as the profile has it.
+///
+/// The transport's own limits stay as they are: it asks for fresh secrets every two minutes in any
+/// case, and no key seals more than its cipher bears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KeySettings {
+    /// Age in milliseconds at which fresh secrets are asked for; at least 1000. Default by profile:
+    /// 120000 (standard), 30000 (high), 300000 (light).
+    pub rotate_age_ms: Option<u64>,
+    /// The same in bytes of one direction; more than zero. Default 64, 1 and 32 GiB.
+    pub rotate_bytes: Option<u64>,
+    /// The same in packets of one direction; more than zero. Default 2^32, 2^26 and 2^31.
+    pub rotate_packets: Option<u64>,
+    /// Age in milliseconds at which nothing more is sealed; more than `rotate_age_ms`. Default
+    /// 540000, 240000 and 900000.
+    pub stop_age_ms: Option<u64>,
+}
+
+impl KeySettings {
+    /// The policy that these settings mean for a profile.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for the first field that makes no sense.
+    pub fn policy(&self, profile: ProfileSetting) -> Result<ProfileLimits, Error> {
+        let mut limits = match profile {
+            ProfileSetting::Light => ProfileLimits::light(),
+            ProfileSetting::Standard => ProfileLimits::standard(),
+            ProfileSetting::High => ProfileLimits::high(),
+        };
+        let refused = |what, value: u64, wanted: &str| Err(Error::invalid(what, value, wanted));
+        if let Some(age) = self.rotate_age_ms {
+            if age < MIN_KEY_AGE_MS {
+                return refused("setting keys.rotate_age_ms", age, "must be at least 1000");
+            }
+            limits.rotate.age = Duration::from_millis(age);
+        }
+        if let Some(bytes) = self.rotate_bytes {
+            if bytes == 0 {
+                return refused("setting keys.rotate_bytes", bytes, "must be more than zero");
+            }
+            limits.rotate.volume = ByteCount(bytes);
+        }
+        if let Some(packets) = self.rotate_packets {
+            if packets == 0 {
+                return refused(
+                    "setting keys.rotate_packets",
+                    packets,
+                    "must be more than zero",
+                );
+            }
+            limits.rotate.packets = packets;
+        }
+        if let Some(age) = self.stop_age_ms {
+            limits.stop.age = Duration::from_millis(age);
+        }
+        if limits.stop.age <= limits.rotate.age {
+            let stop = u64::try_from(limits.stop.age.as_millis()).unwrap_or(u64::MAX);
+            return refused(
+                "setting keys.stop_age_ms",
+                stop,
+                "must be more than rotate_age_ms",
+            );
+        }
+        Ok(limits)
+    }
+}
+
 pub(crate) fn anchor(path: &mut PathBuf, base: &Path) {
     if path.is_relative() {
         *path = base.join(&*path);
@@ -233,3 +303,42 @@ fn yes() -> bool {
 }
 
 const MAX_LEN: u64 = 1 << 20;
+/// Below it, handshakes follow each other faster than a far holder answers them.
+const MIN_KEY_AGE_MS: u64 = 1000;
+
+#[cfg(test)]
+mod tests {
+    use vpnmesh_core::{KeyDecision, KeyPolicy, KeyUsage, ThreatLevel};
+
+    use super::*;
+
+    #[test]
+    fn keys_live_as_the_profile_has_it_but_for_what_is_set() {
+        let settings = KeySettings {
+            rotate_bytes: Some(1 << 20),
+            ..KeySettings::default()
+        };
+        let policy = settings.policy(ProfileSetting::High).unwrap();
+        assert_eq!(policy.rotate.age, ProfileLimits::high().rotate.age);
+        let usage = KeyUsage {
+            volume: ByteCount(1 << 20),
+            ..KeyUsage::default()
+        };
+        let decision = policy.decide(&usage, ThreatLevel::Normal);
+        assert!(matches!(decision, KeyDecision::Rotate { .. }));
+    }
+
+    #[test]
+    fn lives_of_keys_that_make_no_sense_are_refused_by_name() {
+        let refused = |settings: &str, field: &str| {
+            let settings: KeySettings = toml::from_str(settings).unwrap();
+            let error = settings.policy(ProfileSetting::Standard).unwrap_err();
+            assert!(error.to_string().contains(field), "{error}");
+        };
+        refused("rotate_age_ms = 10", "keys.rotate_age_ms");
+        refused("rotate_bytes = 0", "keys.rotate_bytes");
+        refused("rotate_packets = 0", "keys.rotate_packets");
+        refused("stop_age_ms = 120000", "keys.stop_age_ms");
+        assert!(toml::from_str::<KeySettings>("rotate_age = 1").is_err());
+    }
+}

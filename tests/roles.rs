@@ -145,7 +145,7 @@ impl Rig {
         until("a planned move", || {
             match self.client.events().try_recv().ok()?.what {
                 client::Event::Session(ClientEvent::Moved { from, to, .. }) => Some((from, to)),
-                client::Event::Session(_) | client::Event::Trouble(_) => None,
+                _ => None,
             }
         })
     }

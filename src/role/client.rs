@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use vpnmesh_core::{Prefix, Tier, Timestamp};
+use vpnmesh_core::{KeyDecision, KeyPolicy, Prefix, RotationCause, ThreatLevel, Tier, Timestamp};
 use vpnmesh_transport::client::{
     ClientCommand, ClientConfig, ClientEvent, ClientMachine, ClientReport, ClientTimers,
 };
@@ -15,7 +15,7 @@ use vpnmesh_transport::io::{Clock, IoCounters, PacketIo, UdpSocket};
 use super::json::{self, Fields, fields, millis};
 use super::keeper::{Desk, Duty, Start, next_after, spawn};
 use super::{Handle, Names, Role, device};
-use crate::settings::{FromFile, ProfileSetting, TunSettings, anchor};
+use crate::settings::{FromFile, KeySettings, ProfileSetting, TunSettings, anchor};
 use crate::{Error, Member};
 
 /// What a client is started with.
@@ -36,6 +36,9 @@ pub struct Settings {
     /// The tier to ask for. Default: that of the membership.
     #[serde(default)]
     pub tier: Option<Tier>,
+    /// When its keys have served long enough.
+    #[serde(default)]
+    pub keys: KeySettings,
 }
 
 /// What a client tells.
@@ -43,6 +46,10 @@ pub struct Settings {
 pub enum Event {
     /// The machine told something.
     Session(ClientEvent),
+    /// The key policy wants fresh secrets: they are asked for.
+    KeysServed(RotationCause),
+    /// The key policy wants nothing more sealed: the keys are erased, a member is dialed anew.
+    KeysExpired(RotationCause),
     /// Something is wrong that the client survives.
     Trouble(String),
 }
@@ -70,6 +77,7 @@ impl Settings {
             tun: None,
             profile: ProfileSetting::default(),
             tier: None,
+            keys: KeySettings::default(),
         }
     }
 }
@@ -94,6 +102,8 @@ impl Role for Client {
     fn event_record(event: &Event, names: &Names) -> (&'static str, Fields) {
         match event {
             Event::Session(event) => session_record(event, names),
+            Event::KeysServed(cause) => ("keys_served", fields(json!({"cause": cause}))),
+            Event::KeysExpired(cause) => ("keys_expired", fields(json!({"cause": cause}))),
             Event::Trouble(text) => ("trouble", fields(json!({"text": text}))),
         }
     }
@@ -109,6 +119,11 @@ impl Role for Client {
             "path": session.path.as_ref().map(json::path),
             "roster": json::nodes(&session.roster, names),
             "unrefreshed": session.unrefreshed,
+            "keys": session.keys.map(|keys| json!({
+                "age_ms": millis(keys.age),
+                "bytes": keys.volume.0,
+                "packets": keys.packets,
+            })),
             "sites_ready": session.sites_ready,
             "drops": json::drops(&session.drops),
             "lateness_ms": millis(session.lateness),
@@ -124,6 +139,19 @@ impl Role for Client {
 pub fn start_with(
     settings: Settings,
     packet_io: Option<Box<dyn PacketIo>>,
+) -> Result<Handle<Client>, Error> {
+    let policy = settings.keys.policy(settings.profile)?;
+    start_with_policy(settings, packet_io, Box::new(policy))
+}
+
+/// Starts a client whose keys live as long as `policy` says; the settings' own limits do not count.
+///
+/// # Errors
+/// See [`Role::start`].
+pub fn start_with_policy(
+    settings: Settings,
+    packet_io: Option<Box<dyn PacketIo>>,
+    policy: Box<dyn KeyPolicy>,
 ) -> Result<Handle<Client>, Error> {
     let mut member = Member::open(&settings.state)?;
     let listen = settings.listen.unwrap_or_else(|| member.any_address());
@@ -156,12 +184,45 @@ pub fn start_with(
         packet_io,
         name,
     };
-    spawn(start, |_| Ok(Box::new(Keeper { due: Clock.now() })))
+    spawn(start, |_| {
+        Ok(Box::new(Keeper {
+            due: Clock.now(),
+            policy,
+            decided: None,
+        }))
+    })
 }
 
 #[derive(Debug)]
 struct Keeper {
     due: Timestamp,
+    policy: Box<dyn KeyPolicy>,
+    /// What was decided about the present keys; told once.
+    decided: Option<KeyDecision>,
+}
+
+impl Keeper {
+    /// Asks the policy about the keys, and the machine for what it says.
+    fn judge_keys(&mut self, session: &ClientReport, at: Timestamp, desk: &Desk<Client>) {
+        let Some(usage) = &session.keys else { return };
+        let decision = self.policy.decide(usage, ThreatLevel::Normal);
+        let told = self.decided.replace(decision) == Some(decision);
+        match decision {
+            KeyDecision::Keep { .. } => {}
+            KeyDecision::Rotate { cause } => {
+                desk.ask(ClientCommand::Refresh);
+                if !told {
+                    desk.emit(Event::KeysServed(cause), at);
+                }
+            }
+            KeyDecision::Stop { cause } => {
+                desk.ask(ClientCommand::DropKeys);
+                if !told {
+                    desk.emit(Event::KeysExpired(cause), at);
+                }
+            }
+        }
+    }
 }
 
 impl Duty<Client> for Keeper {
@@ -170,6 +231,7 @@ impl Duty<Client> for Keeper {
             ClientEvent::Report(session) => {
                 let io = desk.commands.counters();
                 let session = *session;
+                self.judge_keys(&session, at, desk);
                 return desk.publish(Report { session, io }, at);
             }
             ClientEvent::Membership(ref signed) => {
@@ -181,13 +243,12 @@ impl Duty<Client> for Keeper {
                 Ok(incarnation) => desk.ask(ClientCommand::Resumed { incarnation }),
                 Err(error) => desk.emit(Event::Trouble(error.to_string()), at),
             },
-            ClientEvent::Attached { .. }
-            | ClientEvent::Moving { .. }
+            ClientEvent::Attached { .. } | ClientEvent::Refreshed { .. } => self.decided = None,
+            ClientEvent::Moving { .. }
             | ClientEvent::Moved { .. }
             | ClientEvent::MoveAbandoned { .. }
             | ClientEvent::TakenOver { .. }
             | ClientEvent::Detached
-            | ClientEvent::Refreshed { .. }
             | ClientEvent::Roster { .. } => {}
         }
         desk.emit(Event::Session(event), at);

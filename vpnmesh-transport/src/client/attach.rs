@@ -7,6 +7,7 @@ use vpnmesh_core::{NodeId, NodeState, PublicKey, SessionId, Timestamp};
 
 use super::generation::Generations;
 use super::holder::Holder;
+use super::usage::Usage;
 use super::{ClientEvent, ClientMachine};
 use crate::DropReason;
 use crate::handshake::{Established, Incarnation};
@@ -64,6 +65,23 @@ impl ClientMachine {
         self.station
             .hang_up(|hello| matches!(hello, Hello::Session { refresh: true, .. }));
         self.dial(key, Route::Direct(address), hello, now);
+    }
+
+    /// The owner wants fresh secrets before the timer does.
+    pub(super) fn refresh_now(&mut self, now: Timestamp) {
+        if self.refresh_failures == 0 && self.active.is_some() {
+            self.refresh_at = self.refresh_at.min(now);
+            self.refresh_if_due(now);
+            self.flush(now);
+        }
+    }
+
+    /// The owner wants nothing more sealed under what we have.
+    pub(super) fn drop_keys(&mut self, now: Timestamp) {
+        if self.active.is_some() {
+            self.tried.clear();
+            self.detach(now);
+        }
     }
 
     pub(super) fn dial(&mut self, key: PublicKey, route: Route, hello: Hello, now: Timestamp) {
@@ -190,6 +208,7 @@ impl ClientMachine {
     pub(super) fn note_fresh(&mut self, now: Timestamp) {
         self.unrefreshed_since = None;
         self.refresh_failures = 0;
+        self.usage = Usage::since(now);
         let every = self.timers.refresh_every;
         self.refresh_at = now + every - self.station.jitter(every / 10);
     }

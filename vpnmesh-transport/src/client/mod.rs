@@ -11,13 +11,14 @@ mod generation;
 mod holder;
 mod moves;
 mod ties;
+mod usage;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::time::Duration;
 
-use vpnmesh_core::{ClientId, NodeId, SessionId, SiteId, Tier, Timestamp};
+use vpnmesh_core::{ClientId, KeyUsage, NodeId, SessionId, SiteId, Tier, Timestamp};
 
 use crate::flow::{FlowTable, InnerPacket};
 use crate::handshake::{Direction, direction};
@@ -35,6 +36,7 @@ pub(crate) use holder::ActivateBody;
 use holder::Holder;
 use moves::Move;
 use ties::Tie;
+use usage::Usage;
 
 /// What a client is started with.
 #[derive(Debug)]
@@ -72,6 +74,12 @@ pub enum ClientCommand {
     SetTier(Option<Tier>),
     /// A signed membership from outside the mesh.
     Membership(Vec<u8>),
+    /// The keys have served long enough: fresh secrets are asked for at once, and the present keys
+    /// serve until then. Ignored while a request is under way or being repeated, which stays paced.
+    Refresh,
+    /// The keys must not serve any longer: they are erased, and nothing is sealed until a fresh
+    /// handshake with any member. Connections inside survive if that is quick.
+    DropKeys,
     /// A new life, after a memory snapshot was resumed or the counter was found rolled back: all
     /// keys are erased, nothing is sealed until a fresh handshake.
     Resumed {
@@ -162,6 +170,8 @@ pub struct ClientReport {
     pub roster: Vec<NodeId>,
     /// Whether the secrets date from before the last crash takeover.
     pub unrefreshed: bool,
+    /// What the keys have done since the last handshake; `None` without a holder.
+    pub keys: Option<KeyUsage>,
     /// Sites that confirmed the newest receipt.
     pub sites_ready: usize,
     /// Packets dropped, by reason.
@@ -192,6 +202,7 @@ pub struct ClientMachine {
     refresh_at: Timestamp,
     refresh_failures: u32,
     unrefreshed_since: Option<Timestamp>,
+    usage: Usage,
     ties: BTreeMap<SiteId, Tie>,
     flows: FlowTable<NodeId>,
     prober: Prober,
@@ -255,6 +266,7 @@ impl ClientMachine {
             refresh_at: Timestamp::MAX,
             refresh_failures: 0,
             unrefreshed_since: None,
+            usage: Usage::since(now),
             ties: BTreeMap::new(),
             flows: FlowTable::new(),
             prober,
@@ -351,6 +363,7 @@ impl ClientMachine {
         let mut arrived = None;
         match opened {
             Opened::Packet(packet) => {
+                self.usage.note_opened(packet.len());
                 self.accept(packet)?;
                 arrived = Some(wire::text_of(len));
                 if !confirmed {
@@ -358,6 +371,7 @@ impl ClientMachine {
                 }
             }
             Opened::Joined(packet) => {
+                self.usage.note_opened(packet.len());
                 self.accept(&packet)?;
                 self.station.out.deliver(&packet);
             }
@@ -406,6 +420,7 @@ impl ClientMachine {
         let holder = holder.ok_or(DropReason::NoRoute)?;
         holder.leg.send_packet(packet, &mut self.station.out, now)?;
         holder.last_data = holder.leg.sealing().sealed().checked_sub(1);
+        self.usage.note_sealed(packet.len());
         Ok(())
     }
 
@@ -538,7 +553,7 @@ impl ClientMachine {
         }
     }
 
-    fn report(&mut self) -> ClientReport {
+    fn report(&mut self, now: Timestamp) -> ClientReport {
         let newest = self
             .statement()
             .map(|receipt| (receipt.fence, receipt.phase));
@@ -551,6 +566,7 @@ impl ClientMachine {
             path: self.active.as_ref().map(|holder| holder.leg.figures()),
             roster: self.generations.roster_nodes(),
             unrefreshed: self.unrefreshed_since.is_some(),
+            keys: self.active.as_ref().map(|_| self.usage.until(now)),
             sites_ready: self
                 .ties
                 .values()
@@ -624,7 +640,7 @@ impl Machine for ClientMachine {
     fn handle_command(&mut self, command: ClientCommand, now: Timestamp) {
         match command {
             ClientCommand::Report => {
-                let report = Box::new(self.report());
+                let report = Box::new(self.report(now));
                 self.emit(ClientEvent::Report(report));
             }
             ClientCommand::SetTier(tier) => {
@@ -634,6 +650,8 @@ impl Machine for ClientMachine {
                 self.flush(now);
             }
             ClientCommand::Membership(signed) => self.handle_membership(&signed, now),
+            ClientCommand::Refresh => self.refresh_now(now),
+            ClientCommand::DropKeys => self.drop_keys(now),
             ClientCommand::Resumed { incarnation } => self.handle_resumed(incarnation, now),
         }
     }
