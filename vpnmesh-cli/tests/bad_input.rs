@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -119,6 +120,49 @@ fn a_port_in_use_is_named() {
         4,
         &[&port.to_string(), "in use"],
     );
+}
+
+#[test]
+fn a_port_of_a_controller_and_of_a_tunnel_in_use_is_named() {
+    let (directory, mesh, _) = mesh();
+    let config = mesh.join("controller/controller.toml");
+    let settings = fs::read_to_string(&config).unwrap();
+    let listen = settings.lines().find(|line| line.starts_with("listen"));
+    let port = listen.unwrap().rsplit(':').next().unwrap();
+    let port = port.trim_matches(|c: char| !c.is_ascii_digit());
+    let _holder = TcpListener::bind(format!("127.0.0.1:{port}")).unwrap();
+    refused(
+        &["controller", "--config", text(&config)],
+        4,
+        &[port, "in use"],
+    );
+    let (key, peer) = tunnel_keys(&directory);
+    let holder = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let listen = holder.local_addr().unwrap().to_string();
+    let peer = format!("{peer}@127.0.0.1:9");
+    let mut arguments = vec!["tunnel", "--if", "vm-port", "--key-file", text(&key)];
+    arguments.extend(["--listen", &listen, "--peer", &peer]);
+    refused(&arguments, 4, &[&listen, "in use"]);
+}
+
+#[test]
+fn settings_and_keys_that_may_not_be_read_are_named() {
+    let (directory, mesh, _) = mesh();
+    let config = mesh.join("nodes/n1/node.toml");
+    let (key, peer) = tunnel_keys(&directory);
+    let tunnel = format!(
+        "tunnel --if vm-key --key-file {} --listen 127.0.0.1:0 --peer {peer}@127.0.0.1:9",
+        key.display()
+    );
+    let node = format!("node --config {}", config.display());
+    for (file, arguments) in [(&config, node), (&key, tunnel)] {
+        fs::set_permissions(file, fs::Permissions::from_mode(0o000)).unwrap();
+        // In a user namespace of its own root may not read everything.
+        let script = format!("exec {VPNMESH} {arguments}");
+        if let Some(output) = unshared("-U", &script) {
+            check(&output, 3, &[text(file), "ermission denied"]);
+        }
+    }
 }
 
 #[test]
@@ -239,18 +283,57 @@ fn a_full_disk_is_named() {
 }
 
 #[test]
-fn a_device_without_the_right_to_it_is_named() {
-    let directory = tempfile::tempdir().unwrap();
-    let key = directory.path().join("key");
-    let make = |path: &Path| {
+fn a_controller_and_a_new_key_on_a_full_disk_are_named() {
+    let (directory, mesh, _) = mesh();
+    let disk = directory.path().join("disk");
+    fs::create_dir(&disk).unwrap();
+    let full = format!(
+        "set -e; mount -t tmpfs -o size=256k none {disk}; cd {disk}; mountpoint -q .; \
+         cp -r {home}/* .; dd if=/dev/zero of=filler bs=1k count=256 2>/dev/null || true; \
+         exec {VPNMESH}",
+        disk = disk.display(),
+        home = mesh.join("controller").display(),
+    );
+    for (arguments, code, words) in [
+        ("controller --config controller.toml", 3, ["log", "space"]),
+        ("keygen --out new.key", 3, ["new.key", "full"]),
+    ] {
+        if let Some(output) = unshared("-Urm", &format!("{full} {arguments}")) {
+            check(&output, code, &words);
+        }
+    }
+}
+
+/// The file of a key, and the public half of another one.
+fn tunnel_keys(directory: &TempDir) -> (PathBuf, String) {
+    let make = |name: &str| {
+        let path = directory.path().join(name);
         let made = Command::new(VPNMESH)
-            .args(["keygen", "--out", text(path)])
+            .args(["keygen", "--out", text(&path)])
             .output()
             .unwrap();
-        String::from_utf8(made.stdout).unwrap().trim().to_owned()
+        let public = String::from_utf8(made.stdout).unwrap();
+        (path, public.trim().to_owned())
     };
-    make(&key);
-    let peer = make(&directory.path().join("other"));
+    (make("key").0, make("other").1)
+}
+
+#[test]
+fn a_client_without_the_right_to_its_device_is_named() {
+    let (_directory, mesh, _) = mesh();
+    let config = mesh.join("clients/c1/client.toml");
+    let settings = fs::read_to_string(&config).unwrap();
+    fs::write(&config, settings + "\n[tun]\nname = 'vm-denied'\n").unwrap();
+    let script = format!("exec {VPNMESH} client --config {}", config.display());
+    if let Some(output) = unshared("-U", &script) {
+        check(&output, 4, &["vm-denied", "CAP_NET_ADMIN"]);
+    }
+}
+
+#[test]
+fn a_device_without_the_right_to_it_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let (key, peer) = tunnel_keys(&directory);
     let script = format!(
         "{VPNMESH} tunnel --if vm-denied --key-file {} --listen 127.0.0.1:0 --peer {peer}@127.0.0.1:9",
         key.display(),
