@@ -129,6 +129,7 @@ impl Duty<Node> for Keeper {
             | NodeEvent::SessionLeft { .. }
             | NodeEvent::ShadowsReady { .. }
             | NodeEvent::ShiftFailed { .. }
+            | NodeEvent::Exported { .. }
             | NodeEvent::PeerSilent(PeerId::Site(_))
             | NodeEvent::PeerConnected(PeerId::Site(_)) => {}
         }

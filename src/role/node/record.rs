@@ -68,6 +68,10 @@ pub(super) fn of_machine(event: &NodeEvent, names: &Names) -> (&'static str, Fie
         NodeEvent::Membership(signed) => ("membership", json!({"bytes": signed.len()})),
         NodeEvent::IncarnationSeen(seen) => ("incarnation_seen", json!({"counter": seen})),
         NodeEvent::Report(_) => ("machine_report", json!({})),
+        NodeEvent::Exported { session, document } => (
+            "exported",
+            json!({"session": session.to_string(), "document": document}),
+        ),
     };
     (name, fields(record))
 }

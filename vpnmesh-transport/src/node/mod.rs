@@ -7,6 +7,7 @@
 
 mod activate;
 mod attach;
+mod export;
 mod forward;
 mod held;
 mod peers;
@@ -27,6 +28,7 @@ use vpnmesh_core::{
 use crate::handshake::{Direction, Responder, direction};
 use crate::leg::{Cadence, Opened};
 use crate::path::PathFigures;
+use crate::record::{HolderKey, SessionDocument};
 use crate::station::{Station, StationConfig, responder_config};
 use crate::timers::Timers;
 use crate::wire::{Header, Kind};
@@ -91,6 +93,14 @@ pub enum NodeCommand {
     },
     /// A signed membership from the controller.
     Membership(Vec<u8>),
+    /// Answer with [`NodeEvent::Exported`]: a session held here in the standard form.
+    Export {
+        /// The session.
+        session: SessionId,
+        /// Seals our branch of it to this key, which must be for this node: for a data plane of
+        /// ours that is another program. `None` leaves the secrets out.
+        seal_to: Option<Box<HolderKey>>,
+    },
     /// A new life, after a memory snapshot was resumed or the counter was found rolled back: all
     /// keys are erased, nothing is sealed until fresh handshakes.
     Resumed {
@@ -156,6 +166,13 @@ pub enum NodeEvent {
     IncarnationSeen(u64),
     /// The answer to [`NodeCommand::Report`].
     Report(Box<NodeReport>),
+    /// The answer to [`NodeCommand::Export`].
+    Exported {
+        /// The session that was asked for.
+        session: SessionId,
+        /// Its state; `None` if it is not held here, or the key is another holder's.
+        document: Option<Box<SessionDocument>>,
+    },
 }
 
 /// How a session came to a node.
@@ -185,6 +202,8 @@ pub struct NodeReport {
     pub sessions: usize,
     /// Of these, with as many ready shadows as their tier wants.
     pub covered: usize,
+    /// The nodes that shadow sessions held here.
+    pub shadows: BTreeSet<NodeId>,
     /// Sessions shadowed for others.
     pub shadowed: usize,
     /// The longest time since a primary's digest matched, over all primaries.
@@ -202,8 +221,6 @@ pub struct NodeReport {
 }
 
 /// One node.
-    /// The nodes that shadow sessions held here.
-    pub shadows: BTreeSet<NodeId>,
 #[derive(Debug)]
 pub struct NodeMachine {
     station: Station,
@@ -615,6 +632,11 @@ impl NodeMachine {
                 .values()
                 .filter(|held| self.is_covered(held))
                 .count(),
+            shadows: self
+                .sessions
+                .values()
+                .flat_map(|held| held.shadows.iter().copied())
+                .collect(),
             shadowed: self
                 .branches
                 .values()
@@ -632,11 +654,6 @@ impl NodeMachine {
 
 impl Machine for NodeMachine {
     type Command = NodeCommand;
-            shadows: self
-                .sessions
-                .values()
-                .flat_map(|held| held.shadows.iter().copied())
-                .collect(),
     type Event = NodeEvent;
 
     fn handle_datagram(
@@ -681,6 +698,10 @@ impl Machine for NodeMachine {
             NodeCommand::SetShare { to, share } => self.set_share(to, share, now),
             NodeCommand::SetHealth { load, risk } => self.health = Health { load, risk },
             NodeCommand::Membership(signed) => self.handle_membership(&signed, now),
+            NodeCommand::Export { session, seal_to } => {
+                let document = self.export(session, seal_to.as_deref()).map(Box::new);
+                self.emit(NodeEvent::Exported { session, document });
+            }
             NodeCommand::Resumed { incarnation } => self.handle_resumed(incarnation, now),
         }
         self.flush_dirty(now);
