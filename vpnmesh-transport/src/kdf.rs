@@ -86,6 +86,8 @@ pub mod label {
     pub const NEXT_ROOT: &str = "vpnmesh v1 root of generation";
     /// The keys of a move.
     pub const MOVE: &str = "vpnmesh v1 packets of move";
+    /// The proof for a holder that the client activated another one.
+    pub const TOOK: &str = "vpnmesh v1 took over";
     /// The nonce of the move that a handshake makes by itself.
     pub const FIRST_NONCE: &str = "vpnmesh v1 first move";
     /// The receipt key of client and site.

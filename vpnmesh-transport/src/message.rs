@@ -12,6 +12,7 @@ use vpnmesh_core::{ClientId, NodeId, PublicKey, SessionId, SiteId, Tier, Version
 
 use crate::DropReason;
 use crate::record::SessionRecord;
+use crate::schedule::TookProof;
 
 /// From a client to its holder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +65,8 @@ pub enum ClientMessage {
     Settled {
         /// The move.
         number: u32,
+        /// For the holders before: see [`took_proof`](crate::schedule::took_proof).
+        proofs: Vec<(NodeId, TookProof)>,
     },
     /// The holder that an order named did not take over.
     ShiftFailed {
@@ -188,6 +191,8 @@ pub enum NodeMessage {
         generation: u32,
         /// The move.
         number: u32,
+        /// The client's proof of it for the receiver.
+        proof: TookProof,
     },
     /// How the sender is, and how it finds others.
     Health {

@@ -170,6 +170,32 @@ fn direction<const N: usize>(
     )
 }
 
+/// What a client shows a holder, through another one, to prove that it activated the other.
+pub type TookProof = [u8; 16];
+
+/// The proof that the client activated `taker` in this move, for the holder of `branch`: beside the
+/// client, only that holder and who gave it the branch can compute it.
+#[must_use]
+pub fn took_proof(
+    branch: &Secret<32>,
+    session: SessionId,
+    (generation, number): (u32, u32),
+    taker: NodeId,
+) -> TookProof {
+    let proof: Secret<16> = kdf::derive(
+        &[],
+        &[branch.expose()],
+        label::TOOK,
+        &[
+            &session.0,
+            &generation.to_le_bytes(),
+            &number.to_le_bytes(),
+            &taker.0.to_le_bytes(),
+        ],
+    );
+    *proof.expose()
+}
+
 /// The nonce of the move that a handshake makes by itself: both sides know it without a message.
 #[must_use]
 pub fn first_nonce(root: &Secret<32>) -> [u8; 16] {

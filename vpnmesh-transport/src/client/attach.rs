@@ -243,7 +243,7 @@ impl ClientMachine {
         self.station.resume(incarnation);
         // Generations and moves after the snapshot are forgotten: their numbers must not come
         // again in the same session.
-        self.session = SessionId(self.station.random());
+        self.session = SessionId::new(self.me, self.station.random());
         self.generations = Generations::default();
         self.unrefreshed_since = None;
         for tie in self.ties.values_mut() {

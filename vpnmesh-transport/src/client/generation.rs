@@ -5,7 +5,8 @@ use vpnmesh_core::{NodeId, Secret, Timestamp};
 use super::{ClientEvent, ClientMachine};
 use crate::DropReason;
 use crate::message::{ClientMessage, RosterEntry};
-use crate::schedule::{self, BranchContext};
+use crate::record::MAX_HOLDERS;
+use crate::schedule::{self, BranchContext, TookProof};
 
 /// The generation in force and the one that is being made.
 #[derive(Debug, Default)]
@@ -72,6 +73,27 @@ impl Generations {
 
     pub(super) fn member(&self, node: NodeId) -> Option<&Member> {
         self.roster.iter().find(|member| member.entry.node == node)
+    }
+
+    /// What proves to the other holders of a generation that `taker` was activated.
+    pub(super) fn proofs(
+        &self,
+        generation: u32,
+        number: u32,
+        taker: NodeId,
+    ) -> Vec<(NodeId, TookProof)> {
+        if generation != self.current {
+            return Vec::new(); // nobody but its primary knows of the next one
+        }
+        let others = self.roster.iter();
+        let others = others.filter(|member| member.entry.node != taker);
+        let proof = |member: &Member| {
+            let of_move = (generation, number);
+            let session = self.context?.session;
+            let proof = schedule::took_proof(&member.secret, session, of_move, taker);
+            Some((member.entry.node, proof))
+        };
+        others.take(MAX_HOLDERS).filter_map(proof).collect()
     }
 
     /// The suite of the generation that is in force or being made.

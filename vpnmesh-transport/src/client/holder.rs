@@ -7,6 +7,7 @@ use vpnmesh_core::{NodeId, Secret, SiteId, Timestamp};
 
 use crate::leg::Leg;
 use crate::outbox::Outbox;
+use crate::schedule::TookProof;
 
 /// A node that carries the session, or is about to.
 #[derive(Debug)]
@@ -44,6 +45,8 @@ pub(crate) struct ActivateBody {
     pub(crate) continues: bool,
     /// Receipts for the sites; at most [`MAX_RECEIPTS`].
     pub(crate) receipts: Vec<(SiteId, Vec<u8>)>,
+    /// After a crash: what makes the other holders believe it.
+    pub(crate) proofs: Vec<(NodeId, TookProof)>,
 }
 
 impl Holder {
@@ -65,4 +68,4 @@ impl Holder {
 }
 
 /// So many receipts fit a datagram of 1 232 bytes beside everything else.
-pub(crate) const MAX_RECEIPTS: usize = 14;
+pub(crate) const MAX_RECEIPTS: usize = 13;

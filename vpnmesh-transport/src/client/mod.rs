@@ -248,7 +248,7 @@ impl ClientMachine {
         let me = me.id;
         let mut prober = Prober::new(config.timers.probe_every, now);
         prober.follow(&station.membership);
-        let session = SessionId(station.random());
+        let session = SessionId::new(me, station.random());
         let mut client = Self {
             station,
             me,

@@ -325,6 +325,11 @@ impl ClientMachine {
             } else {
                 Vec::new()
             },
+            proofs: if planned {
+                Vec::new()
+            } else {
+                self.generations.proofs(generation, number, entry.node)
+            },
         };
         let mut datagram = vec![0; HEADER];
         datagram.extend_from_slice(
@@ -496,16 +501,23 @@ impl ClientMachine {
             let id = old.leg.sealing().id;
             old.leg.close_above(id, down_final.unwrap_or(0));
         }
-        let (from, to, number) = (old.node, new.node, new.number);
+        let (from, to) = (old.node, new.node);
+        let (generation, number) = (new.generation, new.number);
         let until = now + old.leg.grace();
         if let Some((before, _)) = self.draining.replace((old, until)) {
             self.drop_holder(before);
         }
         self.active = Some(new);
         self.planned = None;
-        self.tell(to, &ClientMessage::Settled { number });
+        self.tell_settled(to, generation, number);
         self.next_report = now;
         self.emit(ClientEvent::Moved { from, to, number });
+    }
+
+    /// The holder is the only one now; the others shall believe it.
+    fn tell_settled(&mut self, to: NodeId, generation: u32, number: u32) {
+        let proofs = self.generations.proofs(generation, number, to);
+        self.tell(to, &ClientMessage::Settled { number, proofs });
     }
 
     pub(super) fn expire_drained(&mut self, now: Timestamp) {
@@ -576,10 +588,11 @@ impl ClientMachine {
         let Some(next) = next else {
             return self.detach(now);
         };
-        let (to, number, waiting) = (next.node, next.number, next.activation.is_some());
+        let (to, waiting) = (next.node, next.activation.is_some());
+        let (generation, number) = (next.generation, next.number);
         self.active = Some(next);
         if !waiting {
-            self.tell(to, &ClientMessage::Settled { number });
+            self.tell_settled(to, generation, number);
         }
         self.unrefreshed_since = self.unrefreshed_since.or(Some(now));
         let within = self.timers.refresh_after_crash / 2;

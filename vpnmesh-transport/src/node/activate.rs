@@ -2,17 +2,20 @@
 
 use std::net::SocketAddr;
 
-use vpnmesh_core::{SessionId, Timestamp};
+use vpnmesh_core::{NodeId, SessionId, Timestamp};
 
+use super::branches::BranchKey;
 use super::held::Role;
 use super::{NodeEvent, NodeMachine, Owner, PeerId, Taken, base_of};
 use crate::DropReason;
 use crate::channel::{Channel, ChannelId, End};
 use crate::client::ActivateBody;
 use crate::frame::Frame;
+use crate::handshake::Incarnation;
 use crate::leg::Leg;
 use crate::message::{self, MOVE_SLOTS, NodeMessage, ToSite};
-use crate::schedule::{self, MoveContext};
+use crate::record::MAX_HOLDERS;
+use crate::schedule::{self, MoveContext, TookProof};
 use crate::suite::Cipher;
 use crate::wire::{ACTIVATE_HEAD, ActivateHead, HEADER, Header};
 
@@ -26,11 +29,11 @@ impl NodeMachine {
         now: Timestamp,
     ) -> Result<(), DropReason> {
         let head = ActivateHead::decode(&datagram[HEADER..])?;
-        let key = *self
-            .bases
-            .get(&base_of(header.index))
+        let key = self
+            .branches
+            .at_base(base_of(header.index))
             .ok_or(DropReason::UnknownIndex)?;
-        let (session, generation) = key;
+        let (session, generation) = (key.session, key.generation);
         if head.generation != generation || head.number % MOVE_SLOTS != header.index % MOVE_SLOTS {
             return Err(DropReason::Malformed);
         }
@@ -86,23 +89,23 @@ impl NodeMachine {
             return Err(DropReason::Fenced);
         }
         channel.remote_index = body.client_index;
-        self.install(session, channel, &body, from, now);
+        self.install(&key, channel, &body, from, now);
         Ok(())
     }
 
     fn install(
         &mut self,
-        session: SessionId,
+        key: &BranchKey,
         channel: Channel,
         body: &ActivateBody,
         from: SocketAddr,
         now: Timestamp,
     ) {
-        let (id, index) = (channel.id, channel.local_index);
+        let (id, index, session) = (channel.id, channel.local_index, key.session);
         // The branch outlives the session: the same activation must never open again.
-        if let Some(branch) = self.branches.get_mut(&(session, id.generation)) {
+        self.branches.change(key, |branch| {
             branch.record.number = branch.record.number.max(id.number);
-        }
+        });
         let how = if body.planned {
             Taken::Planned
         } else {
@@ -111,7 +114,7 @@ impl NodeMachine {
         let continues = body.continues && self.sessions.contains_key(&session);
         if continues {
             self.continue_leg(session, channel, body.planned, now);
-        } else if let Some(branch) = self.branches.get(&(session, id.generation)) {
+        } else if let Some(branch) = self.branches.get(key) {
             let mut record = branch.record.clone();
             record.number = id.number;
             record.note_address(from);
@@ -131,6 +134,7 @@ impl NodeMachine {
             };
             self.hold(record, leg, secret, role, index, now);
             if let Some(held) = self.sessions.get_mut(&session) {
+                held.giver = key.giver;
                 held.shadows = shadows;
                 held.rostered = true;
                 if !body.planned {
@@ -149,7 +153,7 @@ impl NodeMachine {
             held.leg.send_frame(Frame::Activated);
         }
         if how == Taken::Crash {
-            self.tell_took(session, now);
+            self.become_primary(session, body.proofs.clone(), now);
         }
         self.touch_session(session, now);
     }
@@ -206,7 +210,13 @@ impl NodeMachine {
     }
 
     /// The planned move to us is over: the session is ours.
-    pub(super) fn handle_settled(&mut self, session: SessionId, number: u32, now: Timestamp) {
+    pub(super) fn handle_settled(
+        &mut self,
+        session: SessionId,
+        number: u32,
+        proofs: Vec<(NodeId, TookProof)>,
+        now: Timestamp,
+    ) {
         let Some(held) = self.sessions.get_mut(&session) else {
             return;
         };
@@ -216,54 +226,56 @@ impl NodeMachine {
         held.role = Role::Primary;
         held.shift = None;
         held.review_at = now;
-        self.tell_took(session, now);
+        self.become_primary(session, proofs, now);
         self.review_shadows(session, now);
         self.shift_if_wanted(session, now);
     }
 
-    /// The holders before us hear that the session is ours.
-    fn tell_took(&mut self, session: SessionId, now: Timestamp) {
+    /// The client made us the primary: we speak for the session now, and the holders before us hear
+    /// of it, with the client's proof.
+    fn become_primary(
+        &mut self,
+        session: SessionId,
+        mut proofs: Vec<(NodeId, TookProof)>,
+        now: Timestamp,
+    ) {
         let Some(held) = self.sessions.get_mut(&session) else {
             return;
         };
-        let record = &mut held.record;
-        let others: Vec<_> = record
-            .holders
-            .iter()
-            .copied()
-            .filter(|node| *node != self.me)
-            .collect();
-        record.holders = std::iter::once(self.me)
-            .chain(others.iter().copied())
-            .collect();
-        let message = NodeMessage::Took {
-            session,
-            generation: record.generation,
-            number: record.number,
-        };
+        proofs.truncate(MAX_HOLDERS);
+        held.proofs = proofs;
+        held.record.holders.retain(|node| *node != self.me);
+        let others = held.record.holders.clone();
+        held.record.holders.insert(0, self.me);
         held.bump();
+        let (key, me) = (held.key(), self.me);
+        self.branches.change(&key, |branch| {
+            branch.set_speaker(me, Incarnation::default());
+        });
         self.dirty.insert(session);
         for node in others {
-            self.tell_node_peer(PeerId::Node(node), &message, now);
+            self.tell_took(session, node, now);
         }
+    }
+
+    /// A holder before us hears that the session is ours, if the client gave us a proof for it.
+    pub(super) fn tell_took(&mut self, session: SessionId, node: NodeId, now: Timestamp) {
+        let Some(held) = self.sessions.get(&session) else {
+            return;
+        };
+        let proof = held.proofs.iter().find(|(holder, _)| *holder == node);
+        let Some((_, proof)) = proof else { return };
+        let message = NodeMessage::Took {
+            session,
+            generation: held.record.generation,
+            number: held.record.number,
+            proof: *proof,
+        };
+        self.tell_node_peer(PeerId::Node(node), &message, now);
     }
 
     /// A packet under new keys: a handshake's keys are proven, the client lives.
     pub(super) fn handle_confirmed(&mut self, session: SessionId, now: Timestamp) {
         self.review_soon(session, now);
-    }
-
-    /// The branch secrets of older generations are of no use any more.
-    pub(super) fn forget_branches(&mut self, session: SessionId, below: u32) {
-        let old: Vec<_> = self
-            .branches
-            .range((session, 0)..(session, below))
-            .map(|(key, _)| *key)
-            .collect();
-        for key in old {
-            if let Some(branch) = self.branches.remove(&key) {
-                self.bases.remove(&branch.base);
-            }
-        }
     }
 }

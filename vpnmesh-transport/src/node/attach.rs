@@ -37,10 +37,13 @@ impl Authority for Gate<'_> {
             payload: Vec::new(),
         };
         let own = self.membership.node(self.me).map(|node| node.state);
-        let is_client = self.membership.client_by_key(&request.peer).is_some();
+        let client = self.membership.client_by_key(&request.peer);
+        let owns = |session: SessionId| client.is_some_and(|client| session.belongs_to(client.id));
         match message::decode(request.payload) {
-            Ok(Hello::Link { .. }) if !is_client => accept,
-            Ok(Hello::Session { refresh, .. }) if is_client => match own {
+            Ok(Hello::Link { .. }) if client.is_none() => accept,
+            Ok(Hello::Session {
+                session, refresh, ..
+            }) if owns(session) => match own {
                 Some(NodeState::Active | NodeState::Standby) => accept,
                 Some(NodeState::Draining) if refresh => accept,
                 Some(NodeState::Draining | NodeState::Removed) | None => {
@@ -138,6 +141,8 @@ impl NodeMachine {
             record,
             leg,
             branch,
+            giver: self.me,
+            proofs: Vec::new(),
             role,
             root: None,
             making: None,
@@ -251,7 +256,9 @@ impl NodeMachine {
             } => {
                 self.handle_leave(session, number, up_final, sites, now);
             }
-            ClientMessage::Settled { number } => self.handle_settled(session, number, now),
+            ClientMessage::Settled { number, proofs } => {
+                self.handle_settled(session, number, proofs, now);
+            }
             ClientMessage::ShiftFailed { order } => self.handle_shift_failed(session, order, now),
         }
     }

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use vpnmesh_core::{NodeId, Secret, SiteId, Tier, Timestamp};
 
+use super::branches::BranchKey;
 use super::shadows::{Making, Root};
 use crate::Incarnation;
 use crate::leg::Leg;
 use crate::record::SessionRecord;
+use crate::schedule::TookProof;
 
 /// A session whose traffic comes through this node.
 #[derive(Debug)]
@@ -17,6 +19,11 @@ pub(super) struct Held {
     pub(super) leg: Leg,
     /// Our branch in the record's generation.
     pub(super) branch: Secret<32>,
+    /// Who made that branch.
+    pub(super) giver: NodeId,
+    /// What the client gave us for the holders before us, so that they believe that we took over;
+    /// at most [`MAX_HOLDERS`](crate::record::MAX_HOLDERS).
+    pub(super) proofs: Vec<(NodeId, TookProof)>,
     pub(super) role: Role,
     /// The root of a generation that begins; erased when its branches are out.
     pub(super) root: Option<Root>,
@@ -91,6 +98,15 @@ pub(super) struct Shift {
 impl Held {
     pub(super) const fn is_primary(&self) -> bool {
         matches!(self.role, Role::Primary)
+    }
+
+    /// Names our branch.
+    pub(super) const fn key(&self) -> BranchKey {
+        BranchKey {
+            session: self.record.session,
+            generation: self.record.generation,
+            giver: self.giver,
+        }
     }
 
     /// When the session needs something beside its leg.

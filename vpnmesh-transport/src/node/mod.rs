@@ -7,13 +7,17 @@
 
 mod activate;
 mod attach;
+mod branches;
 mod export;
 mod forward;
 mod held;
 mod peers;
 mod pending;
+#[cfg(test)]
+mod rig;
 mod shadows;
 mod shift;
+mod sums;
 mod sync;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -34,11 +38,11 @@ use crate::timers::Timers;
 use crate::wire::{Header, Kind};
 use crate::{DropReason, Error, Incarnation, Machine, Transmit, probe};
 
+use branches::{Branch, Branches};
 use forward::Way;
 use held::Held;
 use peers::Peer;
 use pending::Pending;
-use shadows::Branch;
 use shift::Share;
 
 /// What a node is started with.
@@ -233,10 +237,8 @@ pub struct NodeMachine {
     /// By receiver index; for seconds only.
     pending: BTreeMap<u32, Pending>,
     by_client: BTreeMap<ClientId, SessionId>,
-    /// Own branches, of sessions held and shadowed; at most [`MAX_BRANCHES`].
-    branches: BTreeMap<(SessionId, u32), Branch>,
-    /// The first index of a branch.
-    bases: HashMap<u32, (SessionId, u32)>,
+    /// Own branches, of sessions held and shadowed.
+    branches: Branches,
     /// The owner of a receiver index.
     channels: HashMap<u32, Owner>,
     /// Where inner addresses lie; emptied at [`MAX_ROUTES`] and with each membership.
@@ -329,8 +331,7 @@ impl NodeMachine {
             sessions: BTreeMap::new(),
             pending: BTreeMap::new(),
             by_client: BTreeMap::new(),
-            branches: BTreeMap::new(),
-            bases: HashMap::new(),
+            branches: Branches::default(),
             channels: HashMap::new(),
             routes: HashMap::new(),
             share: Share::default(),
@@ -373,9 +374,10 @@ impl NodeMachine {
     }
 
     fn fresh_index(&mut self) -> u32 {
-        let (channels, bases) = (&self.channels, &self.bases);
-        let taken =
-            |index: u32| channels.contains_key(&index) || bases.contains_key(&base_of(index));
+        let (channels, branches) = (&self.channels, &self.branches);
+        let taken = |index: u32| {
+            channels.contains_key(&index) || branches.at_base(base_of(index)).is_some()
+        };
         self.station.fresh_index(taken)
     }
 
@@ -559,9 +561,9 @@ impl NodeMachine {
     /// The session is over everywhere, unless another holder took it: our branches go too.
     fn finish_session(&mut self, session: SessionId) {
         self.end_session(session);
-        let mut branches = self.branches.range((session, 0)..=(session, u32::MAX));
-        if branches.all(|(_, branch)| branch.record.holders.first() == Some(&self.me)) {
-            self.forget_branches(session, u32::MAX);
+        let ours = |(_, branch): (_, &Branch)| branch.speaker() == Some(self.me);
+        if self.branches.of(session).all(ours) {
+            self.branches.forget(session, |_, _| true);
         }
     }
 
@@ -595,8 +597,7 @@ impl NodeMachine {
         }
         self.pending.clear();
         self.channels.clear();
-        self.branches.clear();
-        self.bases.clear();
+        self.branches = Branches::default();
         let config = responder_config(&self.station);
         self.responder = Responder::new(config, &mut *self.station.config.entropy, now);
         self.follow_membership(now);
@@ -611,7 +612,7 @@ impl NodeMachine {
             ("sessions", self.sessions.len()),
             ("clients", self.by_client.len()),
             ("branches", self.branches.len()),
-            ("bases", self.bases.len()),
+            ("bases", self.branches.bases()),
             ("channels", self.channels.len()),
             ("routes", self.routes.len()),
             ("dirty", self.dirty.len()),
@@ -640,7 +641,7 @@ impl NodeMachine {
             shadowed: self
                 .branches
                 .values()
-                .filter(|branch| branch.record.holders.first() != Some(&self.me))
+                .filter(|branch| branch.speaker() != Some(self.me))
                 .count(),
             staleness: self.staleness(now),
             paths: connected.collect(),
@@ -760,7 +761,6 @@ const fn base_of(index: u32) -> u32 {
 }
 
 const MAX_EVENTS: usize = 4096;
-const MAX_BRANCHES: usize = 1 << 20;
 const MAX_ROUTES: usize = 1 << 16;
 /// Timers served in one turn, so that packets are not kept waiting.
 const MAX_TURNS: usize = 4096;

@@ -181,9 +181,9 @@ impl NodeMachine {
         {
             return;
         }
-        let (channels, bases) = (&self.channels, &self.bases);
+        let (channels, branches) = (&self.channels, &self.branches);
         let taken = |index: u32| {
-            channels.contains_key(&index) || bases.contains_key(&super::base_of(index))
+            channels.contains_key(&index) || branches.at_base(super::base_of(index)).is_some()
         };
         let dialed = self
             .station

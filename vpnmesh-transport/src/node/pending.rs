@@ -106,7 +106,9 @@ impl NodeMachine {
             self.channels.remove(&header.index);
             return Err(DropReason::Fenced);
         }
-        self.forget_branches(session, pending.record.generation);
+        let generation = pending.record.generation;
+        self.branches
+            .forget(session, |key, _| key.generation < generation);
         let role = Role::Primary;
         self.hold(
             pending.record,
@@ -128,15 +130,10 @@ impl NodeMachine {
         self.handle_opened(session, opened, now)
     }
 
-    /// Whether no other client has this session, and no later move of it is known.
+    /// Whether no later move of the session is known.
     fn may_take(&self, record: &SessionRecord) -> bool {
-        let (session, client) = (record.session, record.client);
-        let branches = self.branches.range((session, 0)..=(session, u32::MAX));
-        let known = branches.map(|(_, branch)| &branch.record);
-        let held = self.sessions.get(&session).map(|held| &held.record);
-        let stranger = |other: &SessionRecord| other.client != client;
-        let older = held.is_some_and(|held| held.number >= record.number);
-        !older && !known.chain(held).any(stranger)
+        let held = self.sessions.get(&record.session);
+        held.is_none_or(|held| held.record.number < record.number)
     }
 
     /// Clients that never came.

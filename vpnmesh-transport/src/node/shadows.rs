@@ -15,30 +15,15 @@ use vpnmesh_core::{
     choose_shadows,
 };
 
+use super::branches::{Branch, BranchKey};
 use super::held::Held;
-use super::{MAX_BRANCHES, NodeEvent, NodeMachine, PeerId};
+use super::{NodeEvent, NodeMachine, PeerId};
 use crate::DropReason;
 use crate::handshake::{Established, Incarnation};
 use crate::message::{BranchBytes, HolderMessage, MOVE_SLOTS, NodeMessage, RosterEntry};
 use crate::record::SessionRecord;
 use crate::schedule::{self, BranchContext};
 use crate::suite::{Cipher, Profile};
-
-/// Our own branch of a generation, as primary or as shadow.
-#[derive(Debug)]
-pub(super) struct Branch {
-    pub(super) record: SessionRecord,
-    pub(super) number: u8,
-    pub(super) secret: Secret<32>,
-    /// The first receiver index.
-    pub(super) base: u32,
-    /// The life in which the primary gave it to us.
-    pub(super) given_in: Incarnation,
-    /// When the primary last spoke of it.
-    pub(super) spoken_of: Timestamp,
-    /// Whether the client has activated the generation, as far as we know: digests speak of those.
-    pub(super) in_force: bool,
-}
 
 /// The root of a generation that is being made. Erased with this struct.
 #[derive(Debug)]
@@ -267,6 +252,13 @@ impl NodeMachine {
             return;
         };
         let Some(root) = held.root.take() else { return };
+        let before: Vec<NodeId> = held.proofs.iter().map(|(node, _)| *node).collect();
+        for node in before {
+            self.tell_took(session, node, now); // who missed it would not believe what follows
+        }
+        let Some(held) = self.sessions.get_mut(&session) else {
+            return;
+        };
         let mut record = held.record.clone();
         record.generation = root.generation;
         record.version = record.version.wrapping_add(1);
@@ -294,7 +286,11 @@ impl NodeMachine {
         let own = root.context(session, 0, self.me, self.responder.public());
         if let Some(own) = own {
             let secret = schedule::branch_secret(&root.secret, &own);
-            self.keep_branch(record.clone(), 0, secret, now);
+            let (me, in_use) = (self.me, self.sessions.get(&session).map(Held::key));
+            // What the client did not take up is of no use any more.
+            let stale = |key: &BranchKey, _: &Branch| key.giver == me && Some(*key) != in_use;
+            self.branches.forget(session, stale);
+            self.keep_branch(record.clone(), 0, secret, me, now);
         }
         let Some(held) = self.sessions.get_mut(&session) else {
             return;
@@ -307,56 +303,63 @@ impl NodeMachine {
         self.finish_install(session, now);
     }
 
-    /// Keeps a branch of our own; its first index.
+    /// Keeps a branch that `giver` made for us; its first index.
     pub(super) fn keep_branch(
         &mut self,
         record: SessionRecord,
         number: u8,
         secret: Secret<32>,
+        giver: NodeId,
         now: Timestamp,
     ) -> Option<u32> {
-        let key = (record.session, record.generation);
+        let key = BranchKey {
+            session: record.session,
+            generation: record.generation,
+            giver,
+        };
         if let Some(present) = self.branches.get(&key) {
             if present.number == number && present.secret == secret {
                 return Some(present.base); // the same one, sent again
             }
-            let held = self.sessions.get(&key.0);
-            if held.is_some_and(|held| held.record.generation == key.1) {
+            let held = self.sessions.get(&key.session);
+            if held.is_some_and(|held| held.key() == key) {
                 self.station.out.drop_because(DropReason::Fenced);
                 return None; // the one in use stays
             }
-            let before = present.base;
-            self.bases.remove(&before);
             self.branches.remove(&key);
         }
-        if self.branches.len() >= MAX_BRANCHES {
+        let nodes = self.station.membership.nodes.len();
+        let fits = self.branches.has_room(giver, self.me, nodes)
+            && self.branches.make_room(key.session, giver);
+        if !fits {
             self.station.out.drop_because(DropReason::QueueFull);
             return None;
         }
-        let base = loop {
+        let base = self.fresh_base();
+        let branch = Branch {
+            record,
+            number,
+            secret,
+            base,
+            given_in: self.life_of(giver),
+            spoken_of: now,
+            in_force: false,
+            ends: now + self.timers.idle_for,
+        };
+        self.branches.insert(key, branch);
+        Some(base)
+    }
+
+    /// The first of as many free indices as a branch has.
+    fn fresh_base(&mut self) -> u32 {
+        loop {
             let base = super::base_of(self.fresh_index());
             let free = (base..base.saturating_add(MOVE_SLOTS))
                 .all(|index| !self.channels.contains_key(&index));
             if base != 0 && free {
-                break base;
+                return base;
             }
-        };
-        let primary = record.holders.first().copied();
-        let given_in = primary.map_or_else(Incarnation::default, |node| self.life_of(node));
-        self.bases.insert(base, key);
-        self.branches.insert(
-            key,
-            Branch {
-                record,
-                number,
-                secret,
-                base,
-                given_in,
-                spoken_of: now,
-                in_force: false,
-            },
-        );
-        Some(base)
+        }
     }
 
     /// The present life of a node, as far as we know.
@@ -410,11 +413,12 @@ impl NodeMachine {
         let mut ready: Vec<_> = ready.collect();
         ready.sort_unstable_by_key(|(branch, ..)| *branch);
         let mut record = record.clone();
-        let own = self
-            .branches
-            .get(&(session, record.generation))
-            .map(|branch| branch.base);
-        let Some(own) = own else {
+        let own = BranchKey {
+            session,
+            generation: record.generation,
+            giver: self.me,
+        };
+        let Some(own) = self.branches.get(&own).map(|branch| branch.base) else {
             held.making = None;
             return;
         };
@@ -490,10 +494,16 @@ impl NodeMachine {
         else {
             return;
         };
-        let Some(branch) = self.branches.get_mut(&(session, generation)) else {
+        let own = BranchKey {
+            session,
+            generation,
+            giver: self.me,
+        };
+        let Some(branch) = self.branches.get(&own) else {
             return;
         };
-        branch.in_force = true;
+        held.giver = self.me;
+        held.proofs.clear();
         let before = std::mem::replace(&mut held.shadows, shadows.clone());
         let (number, address) = (held.record.number, held.record.client_address);
         held.lives = lives;
@@ -508,7 +518,8 @@ impl NodeMachine {
         for node in before.into_iter().filter(|node| !shadows.contains(node)) {
             self.tell_node_peer(PeerId::Node(node), &update, now);
         }
-        self.forget_branches(session, generation);
+        self.branches
+            .forget(session, |key, _| key.generation < generation);
         self.dirty.insert(session);
         self.emit(NodeEvent::ShadowsReady {
             session,

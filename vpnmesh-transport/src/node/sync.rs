@@ -1,13 +1,18 @@
 //! Keeps shadows fresh: changes travel at once, a digest a second finds what was missed.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use subtle::ConstantTimeEq;
 use vpnmesh_core::{NodeId, Ratio, Secret, SessionId, Timestamp};
 
+use super::branches::{Branch, BranchKey};
+use super::sums::Sums;
 use super::{NodeEvent, NodeMachine, PeerId};
 use crate::DropReason;
 use crate::message::NodeMessage;
 use crate::record::{BUCKETS, SessionRecord, bucket_of, digest_of};
+use crate::schedule::{self, TookProof};
 
 impl NodeMachine {
     /// What another node said.
@@ -54,8 +59,9 @@ impl NodeMachine {
                 session,
                 generation,
                 number,
+                proof,
             } => {
-                self.handle_took(from, session, generation, number);
+                self.handle_took(from, session, (generation, number), &proof);
             }
             NodeMessage::Health {
                 load_permille,
@@ -99,12 +105,10 @@ impl NodeMachine {
     ) {
         let secret = Secret::take(&mut secret);
         let (session, generation) = (record.session, record.generation);
-        let client = self.station.membership.client_by_key(&record.client_key);
-        let genuine = client.is_some_and(|client| client.id == record.client);
-        if record.holders.first() != Some(&from) || branch == 0 || !genuine {
+        if branch == 0 || !self.is_genuine(from, &record) {
             return self.station.out.drop_because(DropReason::NotAllowedSource);
         }
-        let Some(index) = self.keep_branch(record, branch, secret, now) else {
+        let Some(index) = self.keep_branch(record, branch, secret, from, now) else {
             return;
         };
         let own = self.incarnation();
@@ -117,84 +121,97 @@ impl NodeMachine {
         self.tell_node_peer(PeerId::Node(from), &message, now);
     }
 
-    /// A primary's newer state of a session.
+    /// Whether a record is one that `from` may send as its session's primary.
+    fn is_genuine(&self, from: NodeId, record: &SessionRecord) -> bool {
+        let client = self.station.membership.client_by_key(&record.client_key);
+        record.holders.first() == Some(&from)
+            && record.is_bounded()
+            && record.session.belongs_to(record.client)
+            && client.is_some_and(|client| client.id == record.client)
+    }
+
+    /// A primary's newer state of a session: obeyed if `from` gave us the branch or took it over
+    /// with the client's proof.
     fn handle_update(&mut self, from: NodeId, record: SessionRecord, now: Timestamp) {
         let (session, generation) = (record.session, record.generation);
-        if record.holders.first() != Some(&from) {
+        if !self.is_genuine(from, &record) {
             return self.station.out.drop_because(DropReason::NotAllowedSource);
         }
-        let changed = self
-            .branches
-            .get(&(session, generation))
-            .is_some_and(|branch| {
-                let (old, new) = (&branch.record, &record);
-                (
-                    old.client,
-                    old.client_key,
-                    old.client_incarnation,
-                    old.cipher,
-                ) != (
-                    new.client,
-                    new.client_key,
-                    new.client_incarnation,
-                    new.cipher,
-                )
-            });
-        if changed {
-            return self.station.out.drop_because(DropReason::NotAllowedSource);
+        let held = self.sessions.get(&session).filter(|held| held.is_primary());
+        if held.is_some_and(|held| held.record.number >= record.number) {
+            self.tell_took(session, from, now); // it does not know yet that the session is ours
+            return self.station.out.drop_because(DropReason::Fenced);
         }
-        let known = self
-            .branches
-            .range((session, 0)..=(session, u32::MAX))
-            .next_back();
-        if known.is_some_and(|((_, newest), branch)| *newest > generation && branch.number == 0) {
-            return self.station.out.drop_because(DropReason::Fenced); // ours is newer
-        }
-        self.forget_branches(session, generation);
-        let given_in = self.life_of(from);
-        if let Some(branch) = self.branches.get_mut(&(session, generation)) {
+        let theirs = |(key, branch): &(&BranchKey, &Branch)| {
+            key.generation <= generation && branch.speaker() == Some(from)
+        };
+        let newest = self.branches.of(session).rev().find(theirs);
+        let newest = newest.map(|(key, branch)| {
+            let same = branch.record.is_same_session(&record);
+            (*key, key.generation < generation || same)
+        });
+        let Some((key, _)) = newest.filter(|(_, fits)| *fits) else {
+            if self.branches.of(session).count() > 0 {
+                self.station.out.drop_because(DropReason::NotAllowedSource);
+            }
+            return;
+        };
+        let ends_here = !record.holders.contains(&self.me);
+        self.branches.forget(session, |key, branch| {
+            let older = key.generation < generation || (ends_here && key.generation == generation);
+            older && branch.speaker() == Some(from)
+        });
+        let life = self.life_of(from);
+        self.branches.change(&key, |branch| {
             branch.in_force = true;
             branch.spoken_of = now;
-            if !record.holders.contains(&self.me) {
-                self.forget_branches(session, generation.saturating_add(1));
-            } else if record.number >= branch.record.number {
+            if record.number >= branch.record.number {
                 branch.record = record;
-                branch.given_in = given_in;
+                branch.given_in = life;
             }
-        }
+        }); // an older generation was forgotten above, so this is the record's own
     }
 
-    /// Whether a node is a holder of a session that we have a branch of: others say nothing about it.
-    fn speaks_for(&self, from: NodeId, session: SessionId) -> bool {
-        let mut known = self.branches.range((session, 0)..=(session, u32::MAX));
-        known.any(|(_, branch)| branch.record.holders.contains(&from))
-    }
-
+    /// A session ended: what its speaker gave is of no use any more.
     fn forget_shadowed(&mut self, from: NodeId, session: SessionId) {
-        let branches = self.branches.range((session, 0)..=(session, u32::MAX));
-        let theirs = branches
-            .last()
-            .is_some_and(|(_, branch)| branch.record.holders.first() == Some(&from));
-        if theirs && !self.sessions.contains_key(&session) {
-            self.forget_branches(session, u32::MAX);
+        if !self.sessions.contains_key(&session) {
+            self.branches
+                .forget(session, |_, branch| branch.speaker() == Some(from));
         }
     }
 
-    /// Another holder was activated: if that was after us, the session is not ours any more.
-    fn handle_took(&mut self, from: NodeId, session: SessionId, generation: u32, number: u32) {
-        if !self.speaks_for(from, session) {
-            return self.station.out.drop_because(DropReason::NotAllowedSource);
+    /// Another holder was activated: the client's proof makes it the speaker, and if that was after
+    /// us, the session is not ours any more.
+    fn handle_took(
+        &mut self,
+        from: NodeId,
+        session: SessionId,
+        (generation, number): (u32, u32),
+        proof: &TookProof,
+    ) {
+        let proven = |secret: &Secret<32>| {
+            let expected = schedule::took_proof(secret, session, (generation, number), from);
+            bool::from(expected.ct_eq(proof))
+        };
+        let branches = self.branches.of(session);
+        let branches: Vec<_> = branches
+            .filter(|(key, _)| key.generation == generation)
+            .map(|(key, branch)| (*key, proven(&branch.secret)))
+            .collect();
+        if branches.is_empty() {
+            return; // nothing of that generation is left here
         }
-        if let Some(branch) = self.branches.get_mut(&(session, generation))
-            && (branch.record.number..branch.record.number.saturating_add(MAX_AHEAD))
-                .contains(&number)
-            && branch.record.number != number
-        {
-            branch.in_force = true;
-            branch.record.number = number;
-            branch.record.holders.retain(|node| *node != from);
-            branch.record.holders.insert(0, from);
-        }
+        let Some((key, _)) = branches.into_iter().find(|(_, proven)| *proven) else {
+            return self.station.out.drop_because(DropReason::Forged);
+        };
+        let life = self.life_of(from);
+        self.branches.change(&key, |branch| {
+            if branch.record.number < number {
+                branch.in_force = true;
+                branch.record.number = number;
+                branch.set_speaker(from, life);
+            }
+        });
         let outdated = self.sessions.get(&session).is_some_and(|held| {
             held.record.generation <= generation && held.record.number < number && held.is_primary()
         });
@@ -254,61 +271,37 @@ impl NodeMachine {
         }
     }
 
-    /// Branches in force that a primary gave us in its present life. What it gave before waits for
-    /// the client to take over.
-    fn shadowed_for(&self, primary: NodeId) -> impl Iterator<Item = &SessionRecord> {
-        let life = self.life_of(primary);
-        let theirs = self.branches.values().filter(move |branch| {
-            branch.in_force
-                && branch.record.holders.first() == Some(&primary)
-                && branch.given_in == life
-        });
-        theirs.map(|branch| &branch.record)
-    }
-
     /// Forgets branches that no primary has spoken of for as long as a session may be idle.
     pub(super) fn forget_orphans(&mut self, now: Timestamp) {
-        let old = self
-            .branches
-            .iter()
-            .filter(|((session, generation), branch)| {
-                let held = self.sessions.get(session);
-                now.since(branch.spoken_of) >= self.timers.idle_for
-                    && held.is_none_or(|held| held.record.generation != *generation)
-            });
-        let old: Vec<_> = old.map(|(key, branch)| (*key, branch.base)).collect();
-        for (key, base) in old {
-            self.branches.remove(&key);
-            self.bases.remove(&base);
+        for key in self.branches.poll_orphans(self.timers.idle_for, now) {
+            let held = self.sessions.get(&key.session);
+            if held.is_none_or(|held| held.key() != key) {
+                self.branches.remove(&key);
+            }
         }
     }
 
+    /// Compares a primary's digest with what it gave or confirmed in its present life. What it gave
+    /// before waits for the client to take over.
     fn handle_digest(&mut self, from: NodeId, theirs: (u32, u64), now: Timestamp) {
-        let mut ours = (0u32, 0u64);
-        for record in self.shadowed_for(from) {
-            ours = (ours.0 + 1, ours.1.wrapping_add(record.digest()));
-        }
         let life = self.life_of(from);
+        #[cfg(debug_assertions)]
+        {
+            let (kept, counted) = self.branches.audit(from, life);
+            debug_assert_eq!(kept, counted, "sums follow their branches");
+        }
+        let sums = self.branches.sums(from, life);
+        let ours = sums.map_or((0, 0), Sums::whole);
+        let buckets = sums.map_or_else(|| vec![0; BUCKETS], |sums| sums.buckets().to_vec());
         let Some(peer) = self.peers.get_mut(&PeerId::Node(from)) else {
             return;
         };
         if ours == theirs {
             peer.fresh_at = Some(now);
-            let branches = self.branches.values_mut();
-            branches
-                .filter(|branch| {
-                    branch.record.holders.first() == Some(&from) && branch.given_in == life
-                })
-                .for_each(|branch| branch.spoken_of = now);
-            return;
+            return self.branches.note_match(from, life, now);
         }
         peer.fresh_at = peer.fresh_at.or(Some(now));
-        let mut sums = vec![0u64; BUCKETS];
-        for record in self.shadowed_for(from) {
-            let sum = &mut sums[bucket_of(record.session)];
-            *sum = sum.wrapping_add(record.digest());
-        }
-        self.tell_node_peer(PeerId::Node(from), &NodeMessage::Buckets(sums), now);
+        self.tell_node_peer(PeerId::Node(from), &NodeMessage::Buckets(buckets), now);
     }
 
     fn handle_buckets(&mut self, from: NodeId, sums: &[u64], now: Timestamp) {
@@ -347,26 +340,30 @@ impl NodeMachine {
         theirs: &[(SessionId, u32, u64)],
         now: Timestamp,
     ) {
-        let ours: Vec<(SessionId, u32, u64)> = self
-            .shadowed_for(from)
-            .filter(|record| bucket_of(record.session) == usize::from(bucket))
-            .map(|record| (record.session, record.generation, record.version))
-            .collect();
-        for (session, ..) in ours
-            .iter()
-            .filter(|our| !theirs.iter().any(|their| their.0 == our.0))
-        {
+        let life = self.life_of(from);
+        let ours = self.branches.bucket(from, life, bucket.into());
+        let ours: BTreeSet<(SessionId, u32, u64)> = ours.collect();
+        let listed: BTreeSet<SessionId> = theirs.iter().map(|their| their.0).collect();
+        for (session, ..) in ours.iter().filter(|our| !listed.contains(&our.0)) {
             self.forget_shadowed(from, *session);
         }
-        let missing = theirs.iter().filter(|their| !ours.contains(their));
-        let (wanted, lost): (Vec<_>, Vec<_>) =
-            missing.partition(|their| self.branches.contains_key(&(their.0, their.1)));
-        let ids = |list: Vec<&(SessionId, u32, u64)>| list.iter().map(|their| their.0).collect();
+        let (mut wanted, mut lost) = (Vec::new(), Vec::new());
+        for (session, generation, _) in theirs.iter().filter(|their| !ours.contains(their)) {
+            let branches = self.branches.of(*session).filter(|(key, branch)| {
+                key.generation == *generation
+                    && (key.giver == from || branch.speaker() == Some(from))
+            });
+            match branches.map(|(_, branch)| branch.speaker()).max() {
+                Some(speaker) if speaker == Some(from) => wanted.push(*session),
+                Some(_) => self.tell_took(*session, from, now),
+                None => lost.push(*session),
+            }
+        }
         if !wanted.is_empty() {
-            self.tell_node_peer(PeerId::Node(from), &NodeMessage::Want(ids(wanted)), now);
+            self.tell_node_peer(PeerId::Node(from), &NodeMessage::Want(wanted), now);
         }
         if !lost.is_empty() {
-            self.tell_node_peer(PeerId::Node(from), &NodeMessage::Lost(ids(lost)), now);
+            self.tell_node_peer(PeerId::Node(from), &NodeMessage::Lost(lost), now);
         }
     }
 
@@ -388,11 +385,12 @@ impl NodeMachine {
     fn handle_want(&mut self, from: NodeId, sessions: &[SessionId], now: Timestamp) {
         let mut records = Vec::new();
         for session in sessions {
-            if let Some(held) = self.sessions.get_mut(session)
+            if let Some(held) = self.sessions.get(session)
                 && held.is_primary()
                 && held.shadows.contains(&from)
             {
                 records.push(held.record.clone());
+                self.tell_took(*session, from, now); // what it lacks may be just that
             }
         }
         for batch in records.chunks(BATCH) {
@@ -407,7 +405,7 @@ impl NodeMachine {
     /// How long ago the worst of our primaries' digests matched.
     pub(super) fn staleness(&self, now: Timestamp) -> Duration {
         let primaries = self.peers.iter().filter_map(|(id, peer)| match id {
-            PeerId::Node(node) if self.shadowed_for(*node).next().is_some() => peer.fresh_at,
+            PeerId::Node(node) if self.branches.sums(*node, peer.life).is_some() => peer.fresh_at,
             PeerId::Node(_) | PeerId::Site(_) => None,
         });
         primaries.map(|at| now.since(at)).max().unwrap_or_default()
@@ -445,7 +443,96 @@ impl NodeMachine {
 const BATCH: usize = 200;
 /// Catch-up is paced: the next digest, a second later, shows what is still missing.
 const BUCKETS_AT_ONCE: usize = 32;
-/// A holder may have missed some moves. A greater step would use the numbers up.
-const MAX_AHEAD: u32 = 1 << 16;
 /// One for each node of a large mesh.
 const MAX_LOSSES: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::super::rig::{self, key, node, record};
+    use super::*;
+
+    #[test]
+    fn a_stranger_cannot_end_what_another_node_gave() {
+        let (mut node, given) = (node(), record(11, 3, 1, &[2, 1, 3]));
+        node.be_given(2, &given);
+        for generation in [3, 4, 1000] {
+            node.be_told(4, &record(11, generation, 9, &[4, 5]));
+            node.be_told(3, &record(11, generation, 9, &[3, 2]));
+        }
+        node.handle_node_message(
+            NodeId(3),
+            NodeMessage::Ended(vec![given.session]),
+            rig::START,
+        );
+        assert_eq!(node.branches.get(&key(&given)).unwrap().record, given);
+        assert_eq!(node.dropped(DropReason::NotAllowedSource), 6);
+    }
+
+    #[test]
+    fn a_stranger_s_branch_gives_it_no_word_about_others() {
+        let (mut node, given) = (node(), record(11, 3, 1, &[2, 1, 3]));
+        node.be_given(2, &given);
+        let stranger = record(11, 1000, 9, &[4, 1]);
+        node.be_given(4, &stranger);
+        node.be_given(4, &record(11, 3, 1, &[4, 1])); // the same generation
+        node.be_told(4, &stranger);
+        let branch = node.branches.get(&key(&given)).unwrap();
+        assert_eq!(branch.secret, Secret::take(&mut rig::secret(3, 2)));
+    }
+
+    #[test]
+    fn the_giver_s_next_generation_ends_the_one_before() {
+        let (mut node, before) = (node(), record(11, 3, 1, &[2, 1, 3]));
+        let after = record(11, 4, 2, &[2, 1, 3]);
+        node.be_given(2, &before);
+        node.be_given(2, &after);
+        node.be_told(2, &after);
+        assert!(node.branches.get(&key(&before)).is_none());
+        assert!(node.branches.get(&key(&after)).unwrap().in_force);
+        node.be_told(2, &record(11, 5, 3, &[2, 4]));
+        assert_eq!(node.branches.len(), 0);
+    }
+
+    #[test]
+    fn only_the_client_makes_another_node_the_speaker() {
+        let (mut node, given) = (node(), record(11, 3, 1, &[2, 1, 3]));
+        node.be_given(2, &given);
+        let taken = record(11, 3, 2, &[3, 2, 1]);
+        node.hear_took(3, &taken, [0; 16]);
+        let secret = Secret::take(&mut rig::secret(3, 2));
+        let of_another = schedule::took_proof(&secret, taken.session, (3, 2), NodeId(4));
+        node.hear_took(3, &taken, of_another);
+        let speaker = |node: &NodeMachine| node.branches.get(&key(&given)).unwrap().speaker();
+        assert_eq!(speaker(&node), Some(NodeId(2)));
+        assert_eq!(node.dropped(DropReason::Forged), 2);
+        let proof = schedule::took_proof(&secret, taken.session, (3, 2), NodeId(3));
+        node.hear_took(3, &taken, proof);
+        assert_eq!(speaker(&node), Some(NodeId(3)));
+        node.be_told(2, &record(11, 4, 9, &[2, 4]));
+        assert_eq!(
+            node.branches.len(),
+            1,
+            "the holder before has no word any more"
+        );
+        node.be_told(3, &record(11, 4, 9, &[3, 4]));
+        assert_eq!(node.branches.len(), 0);
+    }
+
+    #[test]
+    fn a_shadow_cannot_take_a_session_from_its_primary_without_the_client() {
+        let (mut node, held) = (node(), record(11, 3, 1, &[1, 2, 3]));
+        node.take(&held);
+        node.hear_took(2, &record(11, 3, 2, &[2, 1, 3]), [0; 16]);
+        assert!(node.sessions.contains_key(&held.session));
+    }
+
+    #[test]
+    fn a_session_is_taken_and_shadowed_for_its_own_client_only() {
+        let mut node = node();
+        let mut foreign = record(11, 3, 1, &[2, 1, 3]);
+        foreign.session = rig::session(12);
+        node.be_given(2, &foreign);
+        assert_eq!(node.branches.len(), 0);
+        assert_eq!(node.dropped(DropReason::NotAllowedSource), 1);
+    }
+}

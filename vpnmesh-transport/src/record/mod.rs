@@ -58,6 +58,21 @@ pub struct SessionRecord {
 }
 
 impl SessionRecord {
+    /// Whether no list is longer than it may be, and none of the needed ones is empty.
+    #[must_use]
+    pub fn is_bounded(&self) -> bool {
+        (1..=MAX_HOLDERS).contains(&self.holders.len()) && self.source_ips.len() <= MAX_SOURCES
+    }
+
+    /// Whether what never changes within a generation is the same in `other`.
+    #[must_use]
+    pub fn is_same_session(&self, other: &Self) -> bool {
+        self.client == other.client
+            && self.client_key == other.client_key
+            && self.client_incarnation == other.client_incarnation
+            && self.cipher == other.cipher
+    }
+
     /// What enters the digest for this session.
     #[must_use]
     pub fn digest(&self) -> u64 {
