@@ -13,7 +13,7 @@ use crate::client::ActivateBody;
 use crate::frame::Frame;
 use crate::handshake::Incarnation;
 use crate::leg::Leg;
-use crate::message::{self, MOVE_SLOTS, NodeMessage, ToSite};
+use crate::message::{self, MOVE_SLOTS, NodeMessage};
 use crate::record::MAX_HOLDERS;
 use crate::schedule::{self, MoveContext, TookProof};
 use crate::suite::Cipher;
@@ -197,15 +197,8 @@ impl NodeMachine {
 
     /// Receipts go to the sites before any packet that follows.
     fn relay_receipts(&mut self, session: SessionId, body: &ActivateBody, now: Timestamp) {
-        let Some(client) = self.sessions.get(&session).map(|held| held.record.client) else {
-            return;
-        };
         for (site, receipt) in &body.receipts {
-            let message = ToSite::FromClient {
-                client,
-                body: receipt.clone(),
-            };
-            self.tell_site_peer(PeerId::Site(*site), &message, now);
+            self.relay_up(session, *site, receipt.clone(), now);
         }
     }
 

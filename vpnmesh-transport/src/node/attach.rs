@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use vpnmesh_core::{Membership, NodeId, NodeState, PublicKey, SessionId, Timestamp};
+use vpnmesh_core::{Membership, NodeId, NodeState, PublicKey, SessionId, SiteId, Timestamp};
 
 use super::held::{Held, Role};
+use super::relay::RelayBudget;
 use super::shadows::Root;
 use super::{NodeMachine, Owner, PeerId};
 use crate::DropReason;
@@ -154,6 +155,7 @@ impl NodeMachine {
             greatest,
             shift: None,
             orders: 0,
+            relay: RelayBudget::default(),
             last_up: BTreeMap::new(),
             last_down: None,
             review_at: now,
@@ -238,17 +240,7 @@ impl NodeMachine {
                 self.handle_roster_ack(session, generation, now)
             }
             ClientMessage::ShiftAck { .. } => {}
-            ClientMessage::ToSite { site, body } => {
-                let Some(client) = self.sessions.get(&session).map(|held| held.record.client)
-                else {
-                    return;
-                };
-                self.tell_site_peer(
-                    PeerId::Site(site),
-                    &ToSite::FromClient { client, body },
-                    now,
-                );
-            }
+            ClientMessage::ToSite { site, body } => self.relay_up(session, site, body, now),
             ClientMessage::Leave {
                 number,
                 up_final,
@@ -260,6 +252,28 @@ impl NodeMachine {
                 self.handle_settled(session, number, proofs, now);
             }
             ClientMessage::ShiftFailed { order } => self.handle_shift_failed(session, order, now),
+        }
+    }
+
+    /// Bytes of a client for a site, as far as its budget reaches.
+    pub(super) fn relay_up(
+        &mut self,
+        session: SessionId,
+        site: SiteId,
+        body: Vec<u8>,
+        now: Timestamp,
+    ) {
+        let known = self.station.membership.site(site).is_some();
+        let Some(held) = self.sessions.get_mut(&session) else {
+            return;
+        };
+        if !known {
+            return self.station.out.drop_because(DropReason::NoRoute);
+        }
+        let (client, taken) = (held.record.client, held.relay.take(site, &body, now));
+        if self.station.out.count(taken).is_some() {
+            let message = ToSite::FromClient { client, body };
+            self.tell_site_peer(PeerId::Site(site), &message, now);
         }
     }
 

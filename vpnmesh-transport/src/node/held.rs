@@ -6,6 +6,7 @@ use std::time::Duration;
 use vpnmesh_core::{NodeId, Secret, SiteId, Tier, Timestamp};
 
 use super::branches::BranchKey;
+use super::relay::RelayBudget;
 use super::shadows::{Making, Root};
 use crate::Incarnation;
 use crate::leg::Leg;
@@ -42,6 +43,8 @@ pub(super) struct Held {
     pub(super) greatest: u32,
     pub(super) shift: Option<Shift>,
     pub(super) orders: u32,
+    /// What the client may still say to the sites.
+    pub(super) relay: RelayBudget,
     /// The last counter that we sealed for each site on behalf of this session.
     pub(super) last_up: BTreeMap<SiteId, u64>,
     /// The last inner packet that we sealed for the client.

@@ -13,6 +13,7 @@ mod forward;
 mod held;
 mod peers;
 mod pending;
+mod relay;
 #[cfg(test)]
 mod rig;
 mod shadows;
