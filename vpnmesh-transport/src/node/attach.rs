@@ -1,6 +1,6 @@
 //! Sessions that come by a handshake.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -155,6 +155,7 @@ impl NodeMachine {
             greatest,
             shift: None,
             orders: 0,
+            failed: BTreeSet::new(),
             relay: RelayBudget::default(),
             last_up: BTreeMap::new(),
             last_down: None,

@@ -43,6 +43,9 @@ pub(super) struct Held {
     pub(super) greatest: u32,
     pub(super) shift: Option<Shift>,
     pub(super) orders: u32,
+    /// Holders that the client could not move to in this shift: of this session alone, as it is the
+    /// client who says so. As many as there are nodes.
+    pub(super) failed: BTreeSet<NodeId>,
     /// What the client may still say to the sites.
     pub(super) relay: RelayBudget,
     /// The last counter that we sealed for each site on behalf of this session.

@@ -10,22 +10,21 @@ use super::{NodeEvent, NodeMachine, PeerId};
 use crate::message::{HolderMessage, ToSite};
 
 /// What the owner wants to be moved away.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Share {
     to: Option<NodeId>,
     share: Ratio,
-    /// Holders that failed in this shift.
-    failed: BTreeSet<NodeId>,
 }
 
 impl NodeMachine {
     /// The owner wants this share of all sessions to move.
     pub(super) fn set_share(&mut self, to: Option<NodeId>, share: Ratio, now: Timestamp) {
         if share == Ratio::ZERO || self.share.to != to {
-            self.share.failed.clear();
+            self.sessions
+                .values_mut()
+                .for_each(|held| held.failed.clear());
         }
-        self.share.to = to;
-        self.share.share = share;
+        self.share = Share { to, share };
         let sessions: Vec<SessionId> = self.sessions.keys().copied().collect();
         for session in sessions {
             self.shift_if_wanted(session, now);
@@ -65,7 +64,7 @@ impl NodeMachine {
         let open = held
             .shadows
             .iter()
-            .filter(|node| !self.share.failed.contains(*node));
+            .filter(|node| !held.failed.contains(*node));
         let fit = open.filter_map(|node| {
             let peer = self.peers.get(&PeerId::Node(*node))?;
             let figures = peer.leg.as_ref()?.figures();
@@ -98,7 +97,7 @@ impl NodeMachine {
             return;
         };
         held.review_at = now;
-        self.share.failed.insert(shift.to);
+        held.failed.insert(shift.to);
         self.emit(NodeEvent::ShiftFailed {
             session,
             to: shift.to,
@@ -264,3 +263,32 @@ const AGAIN: Duration = Duration::from_millis(200);
 const LINGER: Duration = Duration::from_secs(5);
 /// Packets of a site that are looked for before its last one: more than a path holds.
 const RECENT: u64 = 1500;
+
+#[cfg(test)]
+mod tests {
+    use super::super::rig::{self, node, record};
+    use super::*;
+    use crate::leg::Leg;
+
+    #[test]
+    fn a_holder_that_failed_one_session_is_open_to_the_others() {
+        let mut node = node();
+        let records = [11, 12].map(|client| record(client, 3, 1, &[1, 2]));
+        for record in &records {
+            node.take(record);
+            let held = node.sessions.get_mut(&record.session).unwrap();
+            (held.rostered, held.shadows) = (true, vec![NodeId(2)]);
+        }
+        let channel = node.take(&record(13, 1, 1, &[1]));
+        let leg = Leg::new(rig::address(2), channel, node.timers.link, rig::START);
+        node.peers.get_mut(&PeerId::Node(NodeId(2))).unwrap().leg = Some(leg);
+        node.set_share(None, Ratio::ONE, rig::START);
+        let [first, second] = records.map(|record| record.session);
+        let order = node.sessions[&first].shift.unwrap().order;
+        node.handle_shift_failed(first, order, rig::START);
+        assert_eq!(node.best_target(first), None);
+        assert_eq!(node.best_target(second), Some(NodeId(2)));
+        node.set_share(None, Ratio::ZERO, rig::START);
+        assert_eq!(node.best_target(first), Some(NodeId(2)));
+    }
+}
