@@ -188,6 +188,7 @@ impl ClientMachine {
         self.generations.begin(first.context, established.root);
         self.active = Some(Holder {
             node,
+            key: established.peer,
             leg,
             branch: first.secret,
             generation,
@@ -301,23 +302,25 @@ impl ClientMachine {
         }
     }
 
-    /// A member was removed: we leave it at once, as the membership says.
+    /// Whether the membership knows a node under this key and did not remove it.
+    pub(super) fn is_in_force(&self, node: NodeId, key: &PublicKey) -> bool {
+        let entry = self.station.membership.node(node);
+        entry.is_some_and(|entry| entry.key == *key && entry.state != NodeState::Removed)
+    }
+
+    /// A member was removed, or has another key: we leave it at once, as the membership says.
     pub(super) fn leave_removed(&mut self, now: Timestamp) {
-        let removed = |node: NodeId| {
-            let entry = self.station.membership.node(node);
-            entry.is_none_or(|entry| entry.state == NodeState::Removed)
-        };
-        if self
-            .active
-            .as_ref()
-            .is_some_and(|holder| removed(holder.node))
+        let removed = |holder: &Holder| !self.is_in_force(holder.node, &holder.key);
+        let draining = self.draining.as_ref();
+        if draining.is_some_and(|(holder, _)| removed(holder))
+            && let Some((holder, _)) = self.draining.take()
         {
+            self.drop_holder(holder);
+        }
+        let removed = |holder: &Holder| !self.is_in_force(holder.node, &holder.key);
+        if self.active.as_ref().is_some_and(removed) {
             self.take_over(now);
-        } else if self
-            .other
-            .as_ref()
-            .is_some_and(|holder| removed(holder.node))
-        {
+        } else if self.other.as_ref().is_some_and(removed) {
             self.lose_other(now);
         }
     }
@@ -333,3 +336,76 @@ const RETRY: Duration = Duration::from_millis(250);
 const RETRY_SLACK: Duration = Duration::from_millis(20);
 /// Rule S7.
 const UNREFRESHED_LIMIT: Duration = Duration::from_secs(120);
+
+#[cfg(test)]
+mod tests {
+    use vpnmesh_core::Secret;
+
+    use super::*;
+    use crate::channel::{Channel, ChannelId, End};
+    use crate::client::{ClientConfig, ClientTimers};
+    use crate::node::rig;
+    use crate::schedule::MoveKeys;
+    use crate::{Cipher, CryptoSuite, Machine as _};
+
+    const NODE: NodeId = NodeId(2);
+
+    /// A client whose session node 2 holds, without a roster.
+    fn client() -> ClientMachine {
+        let config = ClientConfig {
+            station: rig::station(11),
+            tier: None,
+            timers: ClientTimers::default(),
+        };
+        let mut client = ClientMachine::new(config, rig::START).unwrap();
+        let keys = MoveKeys {
+            up: Secret::take(&mut [1; 32]),
+            down: Secret::take(&mut [2; 32]),
+        };
+        let id = ChannelId {
+            session: client.session,
+            generation: 1,
+            number: 1,
+            branch: 0,
+        };
+        let (suite, cipher) = (CryptoSuite::reproducible(), Cipher::Aes128Gcm);
+        let mut channel = Channel::new(&suite, cipher, End::Client, id, &keys, (1, 1), rig::START);
+        channel.confirmed = true;
+        let cadence = client.timers.cadence;
+        client.active = Some(Holder {
+            node: NODE,
+            key: rig::identity(NODE.0).public(),
+            leg: Leg::new(rig::address(NODE.0), channel, cadence, rig::START),
+            branch: Secret::take(&mut [3; 32]),
+            generation: 1,
+            number: 1,
+            activation: None,
+            last_data: None,
+        });
+        client.station.hang_up(|_| true);
+        client.note_fresh(rig::START);
+        client
+    }
+
+    #[test]
+    fn a_holder_whose_key_is_replaced_is_left() {
+        let mut client = client();
+        let mut next = rig::membership(2);
+        next.nodes[2].key = rig::identity(93).public(); // node 3: not our holder
+        let signed = rig::sign(&next);
+        client.handle_command(crate::client::ClientCommand::Membership(signed), rig::START);
+        assert!(client.active.is_some());
+        next.version.index = 3;
+        next.nodes[1].key = rig::identity(92).public();
+        next.sites[0].key = rig::identity(94).public();
+        client
+            .ties
+            .values_mut()
+            .for_each(|tie| tie.key = Some(Secret::take(&mut [4; 32])));
+        let signed = rig::sign(&next);
+        client.handle_command(crate::client::ClientCommand::Membership(signed), rig::START);
+        assert!(client.active.is_none());
+        let keys = client.ties.values().filter(|tie| tie.key.is_some());
+        assert_eq!(keys.count(), 1, "the tie to the replaced site is new");
+    }
+}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use vpnmesh_core::{NodeId, Secret, SiteId, Timestamp};
+use vpnmesh_core::{NodeId, PublicKey, Secret, SiteId, Timestamp};
 
 use crate::leg::Leg;
 use crate::outbox::Outbox;
@@ -13,6 +13,8 @@ use crate::schedule::TookProof;
 #[derive(Debug)]
 pub(super) struct Holder {
     pub(super) node: NodeId,
+    /// Its static key, under which the session lives.
+    pub(super) key: PublicKey,
     pub(super) leg: Leg,
     /// The secret of its branch in the generation of its newest keys.
     pub(super) branch: Secret<32>,

@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use vpnmesh_core::{NodeId, NodeState, Secret, Timestamp};
+use vpnmesh_core::{NodeId, Secret, Timestamp};
 
 use super::holder::{ActivateBody, Activation, Holder, MAX_RECEIPTS};
 use super::{ClientEvent, ClientMachine};
@@ -120,6 +120,7 @@ impl ClientMachine {
 
     fn start_move(&mut self, node: NodeId, order: u32, to: NodeId, share: f64, now: Timestamp) {
         let member = self.generations.member(to);
+        let member = member.filter(|member| self.is_in_force(to, &member.entry.key));
         let member = member.map(|member| (member.entry.clone(), member.secret.duplicate()));
         let Some((entry, secret)) = member else {
             return self.tell(node, &ClientMessage::ShiftFailed { order });
@@ -254,6 +255,7 @@ impl ClientMachine {
         }
         Some(Holder {
             node: entry.node,
+            key: entry.key,
             leg,
             branch: secret.duplicate(),
             generation,
@@ -606,15 +608,10 @@ impl ClientMachine {
     /// Activates the best shadow that was not tried: one that answers probes, then the roster's
     /// order.
     fn activate_next(&mut self, now: Timestamp) -> Option<Holder> {
-        let alive = |node: NodeId| {
-            let entry = self.station.membership.node(node);
-            entry.is_some_and(|entry| entry.state != NodeState::Removed)
-        };
+        let alive = |entry: &RosterEntry| self.is_in_force(entry.node, &entry.key);
         let members = self.generations.members().iter();
-        let open = members.filter(|member| {
-            let node = member.entry.node;
-            !self.tried.contains(&node) && alive(node)
-        });
+        let open = members
+            .filter(|member| !self.tried.contains(&member.entry.node) && alive(&member.entry));
         let best = open.min_by_key(|member| {
             let silent = self.prober.rtt(member.entry.node, now).is_none();
             (silent, member.entry.branch)

@@ -1,8 +1,9 @@
 //! Ties to sites: receipt keys, and the statement which holder carries the session.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use vpnmesh_core::{Secret, SiteId, Timestamp};
+use vpnmesh_core::{PublicKey, Secret, SiteId, Timestamp};
 
 use super::ClientMachine;
 use super::moves::Stage;
@@ -15,6 +16,8 @@ use crate::{DropReason, schedule};
 /// What a client shares with a site.
 #[derive(Debug)]
 pub(super) struct Tie {
+    /// The site's static key.
+    peer: PublicKey,
     /// The receipt key, once the two have shaken hands.
     pub(super) key: Option<Secret<32>>,
     /// The greatest statement that the site confirmed.
@@ -33,16 +36,13 @@ impl Tie {
 impl ClientMachine {
     /// One tie for each site of the membership.
     pub(super) fn follow_sites(&mut self, now: Timestamp) {
-        let sites: Vec<SiteId> = self
-            .station
-            .membership
-            .sites
-            .iter()
-            .map(|site| site.id)
-            .collect();
-        self.ties.retain(|site, _| sites.contains(site));
-        for site in sites {
+        let sites = self.station.membership.sites.iter();
+        let sites: BTreeMap<SiteId, PublicKey> = sites.map(|site| (site.id, site.key)).collect();
+        self.ties
+            .retain(|site, tie| sites.get(site) == Some(&tie.peer));
+        for (site, peer) in sites {
             self.ties.entry(site).or_insert(Tie {
+                peer,
                 key: None,
                 answered: None,
                 due: now,
@@ -198,7 +198,7 @@ impl ClientMachine {
         let Some(tie) = self.ties.get_mut(&site) else {
             return;
         };
-        if let Some(established) = established {
+        if let Some(established) = established.filter(|it| it.peer == tie.peer) {
             tie.key = Some(schedule::receipt_key(&established.root));
             tie.due = now;
         }

@@ -219,6 +219,15 @@ impl Branches {
         }
     }
 
+    /// Erases those for which `gone` holds. Looks at all.
+    pub(super) fn forget_all(&mut self, gone: impl Fn(&Branch) -> bool) {
+        let old = self.table.iter().filter(|(_, branch)| gone(branch));
+        let old: Vec<BranchKey> = old.map(|(key, _)| *key).collect();
+        for key in old {
+            self.remove(&key);
+        }
+    }
+
     /// Branches that nobody has spoken of for `idle_for`. Each is looked at once in that time.
     pub(super) fn poll_orphans(&mut self, idle_for: Duration, now: Timestamp) -> Vec<BranchKey> {
         let mut orphans = Vec::new();

@@ -15,7 +15,7 @@ mod peers;
 mod pending;
 mod relay;
 #[cfg(test)]
-mod rig;
+pub(crate) mod rig;
 mod shadows;
 mod shift;
 mod sums;

@@ -3,9 +3,10 @@
 //! Of two nodes the one with the lower id dials; sites dial always. A leg is re-keyed by a fresh
 //! handshake every two minutes, without a lost packet.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use vpnmesh_core::{NodeState, PublicKey, SiteId, Timestamp};
+use vpnmesh_core::{ClientId, NodeState, PublicKey, SiteId, Timestamp};
 
 use super::{NodeEvent, NodeMachine, Owner, PeerId};
 use crate::DropReason;
@@ -13,6 +14,7 @@ use crate::handshake::{Established, Incarnation};
 use crate::leg::Leg;
 use crate::message::{self, FromSite, HolderMessage, NodeMessage, ToSite};
 use crate::receipt::STATE_AGAIN;
+use crate::record::SessionRecord;
 use crate::station::{Ended, Hello, Route, link_channel};
 
 /// Another node or a site.
@@ -116,7 +118,34 @@ impl NodeMachine {
             }
             self.touch_peer(id, now);
         }
+        self.leave_strangers();
         self.review_all(now);
+    }
+
+    /// Sessions end of clients that are gone or have another key now.
+    fn leave_strangers(&mut self) {
+        let membership = &self.station.membership;
+        let keys: BTreeMap<ClientId, PublicKey> = membership
+            .clients
+            .iter()
+            .map(|client| (client.id, client.key))
+            .collect();
+        let stranger =
+            |record: &SessionRecord| keys.get(&record.client) != Some(&record.client_key);
+        let sessions = self.sessions.iter();
+        let ended = sessions.filter(|(_, held)| stranger(&held.record));
+        let ended: Vec<_> = ended.map(|(session, _)| *session).collect();
+        for session in ended {
+            self.end_session(session);
+        }
+        self.branches.forget_all(|branch| stranger(&branch.record));
+        let pending = self.pending.iter();
+        let refused = pending.filter(|(_, pending)| stranger(&pending.record));
+        let refused: Vec<u32> = refused.map(|(index, _)| *index).collect();
+        for index in refused {
+            self.pending.remove(&index);
+            self.channels.remove(&index);
+        }
     }
 
     pub(super) fn handle_membership(&mut self, signed: &[u8], now: Timestamp) {
@@ -376,3 +405,25 @@ const RETRY: Duration = Duration::from_millis(250);
 const REFRESH: Duration = Duration::from_secs(120);
 /// The responder's old keys stay until the initiator has surely seen the new ones.
 const LINK_GRACE: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::super::rig::{self, node, record};
+
+    #[test]
+    fn whose_key_is_replaced_loses_its_sessions() {
+        let mut node = node();
+        let (held, given) = (record(11, 3, 1, &[1, 2]), record(12, 3, 1, &[2, 1]));
+        node.take(&held);
+        node.be_given(2, &given);
+        let kept = record(13, 3, 1, &[1, 2]);
+        node.take(&kept);
+        let mut next = rig::membership(2);
+        next.clients[0].key = rig::identity(91).public();
+        next.clients[1].key = rig::identity(92).public();
+        node.handle_membership(&rig::sign(&next), rig::START);
+        let sessions: Vec<_> = node.sessions.keys().copied().collect();
+        assert_eq!(sessions, [kept.session]);
+        assert_eq!((node.branches.len(), node.channels.len()), (0, 1));
+    }
+}

@@ -21,7 +21,7 @@ use crate::wire::Header;
 /// A session after its handshake, before its first packet.
 #[derive(Debug)]
 pub(super) struct Pending {
-    record: SessionRecord,
+    pub(super) record: SessionRecord,
     leg: Leg,
     branch: Secret<32>,
     root: Root,

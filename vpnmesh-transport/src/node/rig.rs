@@ -22,7 +22,7 @@ use crate::{
 
 /// The node under test, among nodes 1 to 5, clients 11 to 15 and sites 21 and 22.
 pub(super) const ME: NodeId = NodeId(1);
-pub(super) const START: Timestamp = Timestamp(1_000_000_000);
+pub(crate) const START: Timestamp = Timestamp(1_000_000_000);
 
 /// Takes any membership that decodes.
 #[derive(Debug)]
@@ -34,18 +34,18 @@ impl Verifier for Unsigned {
     }
 }
 
-pub(super) fn identity(id: u64) -> Identity {
+pub(crate) fn identity(id: u64) -> Identity {
     Identity::generate(
         &CryptoSuite::reproducible(),
         &mut SeededEntropy::new(1000 + id),
     )
 }
 
-pub(super) fn address(id: u64) -> SocketAddr {
+pub(crate) fn address(id: u64) -> SocketAddr {
     SocketAddr::from(([198, 51, 100, id as u8], 4500))
 }
 
-pub(super) fn membership(index: u64) -> Membership {
+pub(crate) fn membership(index: u64) -> Membership {
     let nodes = (1..=5).map(|id| NodeEntry {
         id: NodeId(id),
         name: format!("n{id}"),
@@ -76,11 +76,11 @@ pub(super) fn membership(index: u64) -> Membership {
     }
 }
 
-pub(super) fn sign(membership: &Membership) -> Vec<u8> {
+pub(crate) fn sign(membership: &Membership) -> Vec<u8> {
     postcard::to_stdvec(membership).unwrap()
 }
 
-pub(super) fn station(id: u64) -> StationConfig {
+pub(crate) fn station(id: u64) -> StationConfig {
     StationConfig {
         suite: CryptoSuite::reproducible(),
         identity: identity(id),

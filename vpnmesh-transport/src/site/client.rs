@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vpnmesh_core::{ClientId, NodeId, PublicKey, Secret, Timestamp};
+use vpnmesh_core::{ClientEntry, ClientId, NodeId, PublicKey, Secret, Timestamp};
 
 use super::{SiteEvent, SiteMachine, relay_address};
 use crate::flow::{FlowHash, FlowTable};
@@ -15,6 +15,8 @@ use crate::{DropReason, schedule};
 /// A client that shook hands with this site.
 #[derive(Debug, Default)]
 pub(super) struct Known {
+    /// The client's static key, which all that is known here stands on.
+    peer: Option<PublicKey>,
     key: Option<Secret<32>>,
     /// The newest statement.
     newest: Option<Receipt>,
@@ -40,6 +42,11 @@ struct Drain {
 }
 
 impl Known {
+    /// Whether this is still what the membership calls by that id.
+    pub(super) fn is_of(&self, client: &ClientEntry) -> bool {
+        self.peer.is_none_or(|peer| peer == client.key)
+    }
+
     /// Whether a packet of the client may come through `node`.
     pub(super) fn accepts(&self, node: NodeId, counter: u64, now: Timestamp) -> bool {
         let Some(newest) = self.newest.as_ref().filter(|_| !self.doubtful) else {
@@ -288,6 +295,7 @@ impl SiteMachine {
         if let Some(established) = outcome.established {
             // The fence stays: a new key does not make old statements valid.
             let known = self.clients.entry(client).or_default();
+            known.peer = Some(established.peer);
             known.key = Some(schedule::receipt_key(&established.root));
         }
     }
@@ -350,6 +358,18 @@ mod tests {
         assert!(known.accepts(NodeId(1), 8, Timestamp::ZERO));
         assert!(!known.accepts(NodeId(1), 9, Timestamp::ZERO));
         assert!(!known.accepts(NodeId(1), 8, Timestamp::ZERO + DRAIN));
+    }
+
+    #[test]
+    fn a_client_with_another_key_is_another_client() {
+        let mut entry = crate::node::rig::membership(1).clients.remove(0);
+        let known = Known {
+            peer: Some(entry.key),
+            ..Known::default()
+        };
+        assert!(known.is_of(&entry));
+        entry.key = PublicKey([9; 32]);
+        assert!(!known.is_of(&entry));
     }
 
     #[test]

@@ -64,8 +64,11 @@ impl SiteMachine {
             }
         }
         let membership = &self.station.membership;
-        self.clients
-            .retain(|client, _| membership.client(*client).is_some());
+        self.clients.retain(|id, known| {
+            membership
+                .client(*id)
+                .is_some_and(|entry| known.is_of(entry))
+        });
     }
 
     pub(super) fn handle_membership(&mut self, signed: &[u8], now: Timestamp) {
