@@ -88,6 +88,8 @@ pub mod label {
     pub const MOVE: &str = "vpnmesh v1 packets of move";
     /// The proof for a holder that the client activated another one.
     pub const TOOK: &str = "vpnmesh v1 took over";
+    /// The hash that an activation is known by when it comes again.
+    pub const ACTIVATION: &str = "vpnmesh v1 activation";
     /// The nonce of the move that a handshake makes by itself.
     pub const FIRST_NONCE: &str = "vpnmesh v1 first move";
     /// The receipt key of client and site.

@@ -1,6 +1,7 @@
 //! Activations: a client makes this node a holder of its session (design rule S2).
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use vpnmesh_core::{NodeId, SessionId, Timestamp};
 
@@ -12,12 +13,21 @@ use crate::channel::{Channel, ChannelId, End};
 use crate::client::ActivateBody;
 use crate::frame::Frame;
 use crate::handshake::Incarnation;
+use crate::kdf::{self, label};
 use crate::leg::Leg;
 use crate::message::{self, MOVE_SLOTS, NodeMessage};
 use crate::record::MAX_HOLDERS;
 use crate::schedule::{self, MoveContext, TookProof};
 use crate::suite::Cipher;
 use crate::wire::{ACTIVATE_HEAD, ActivateHead, HEADER, Header};
+
+/// The newest activation that opened.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Opened {
+    /// Of all its bytes.
+    digest: [u8; 32],
+    answered_at: Timestamp,
+}
 
 impl NodeMachine {
     /// An activation arrived: its keys follow from our branch, so opening it proves the client.
@@ -37,10 +47,13 @@ impl NodeMachine {
         if head.generation != generation || head.number % MOVE_SLOTS != header.index % MOVE_SLOTS {
             return Err(DropReason::Malformed);
         }
+        let digest = kdf::digest(label::ACTIVATION, &[&*datagram]);
         if let Some(held) = self.sessions.get_mut(&session) {
-            if held.record.generation == generation && held.record.number == head.number {
-                held.leg.send_frame(Frame::Activated); // our answer was lost
-                self.touch_session(session, now);
+            if held
+                .activation
+                .is_some_and(|opened| opened.digest == digest)
+            {
+                self.answer_again(session, now);
                 return Err(DropReason::Duplicate);
             }
             if head.number <= held.record.number {
@@ -90,7 +103,29 @@ impl NodeMachine {
         }
         channel.remote_index = body.client_index;
         self.install(&key, channel, &body, from, now);
+        if let Some(held) = self.sessions.get_mut(&session) {
+            let answered_at = now;
+            held.activation = Some(Opened {
+                digest,
+                answered_at,
+            });
+        }
         Ok(())
+    }
+
+    /// The very bytes of the newest activation came again: the client repeats them while our answer
+    /// is lost. So may whoever recorded them, hence one answer for all that come at once.
+    fn answer_again(&mut self, session: SessionId, now: Timestamp) {
+        let Some(held) = self.sessions.get_mut(&session) else {
+            return;
+        };
+        if let Some(opened) = &mut held.activation
+            && now.since(opened.answered_at) >= ANSWER_GAP
+        {
+            opened.answered_at = now;
+            held.leg.send_frame(Frame::Activated);
+            self.touch_session(session, now);
+        }
     }
 
     fn install(
@@ -270,5 +305,95 @@ impl NodeMachine {
     /// A packet under new keys: a handshake's keys are proven, the client lives.
     pub(super) fn handle_confirmed(&mut self, session: SessionId, now: Timestamp) {
         self.review_soon(session, now);
+    }
+}
+
+/// A client repeats an activation after 10 ms at the earliest.
+const ANSWER_GAP: Duration = Duration::from_millis(5);
+
+#[cfg(test)]
+mod tests {
+    use super::super::rig::{self, ME, identity, node, record, secret};
+    use super::*;
+    use crate::CryptoSuite;
+    use vpnmesh_core::Secret;
+
+    /// The activation of the branch that node 2 gave us, as its client makes it.
+    fn activation(node: &NodeMachine, number: u32) -> Vec<u8> {
+        let record = record(11, 3, 1, &[2, 1]);
+        let base = node.branches.get(&rig::key(&record)).unwrap().base;
+        let nonce = [4; 16];
+        let of_move = MoveContext {
+            session: record.session,
+            generation: 3,
+            branch: 1,
+            number,
+            nonce,
+            holder: Incarnation::default(),
+        };
+        let shared = identity(11).agree(&identity(ME.0).public()).unwrap();
+        let bound = schedule::bound_branch(&Secret::take(&mut secret(3, 2)), &shared);
+        let keys = schedule::move_keys(&bound, &of_move);
+        let id = ChannelId {
+            session: record.session,
+            generation: 3,
+            number,
+            branch: 1,
+        };
+        let indices = (77, base + number % MOVE_SLOTS);
+        let (suite, cipher) = (CryptoSuite::reproducible(), Cipher::ChaCha20Poly1305);
+        let mut channel = Channel::new(&suite, cipher, End::Client, id, &keys, indices, rig::START);
+        let body = ActivateBody {
+            client_index: 77,
+            client_incarnation: 1,
+            planned: false,
+            continues: false,
+            receipts: Vec::new(),
+            proofs: Vec::new(),
+        };
+        let head = ActivateHead {
+            generation: 3,
+            number,
+            nonce,
+        };
+        let mut datagram = vec![0; HEADER];
+        datagram.extend_from_slice(&head.encode());
+        datagram.extend_from_slice(&message::encode(&body));
+        let clear = HEADER + ACTIVATE_HEAD;
+        channel.seal_activation(clear, &mut datagram).unwrap();
+        datagram
+    }
+
+    fn arrive(node: &mut NodeMachine, datagram: &[u8], now: Timestamp) -> usize {
+        use crate::Machine as _;
+        node.handle_datagram(rig::address(11), &mut datagram.to_vec(), now);
+        let sent = std::iter::from_fn(|| node.poll_transmit());
+        sent.filter(|transmit| transmit.to == rig::address(11))
+            .count()
+    }
+
+    #[test]
+    fn only_the_whole_activation_is_answered_again() {
+        let mut node = node();
+        node.be_given(2, &record(11, 3, 1, &[2, 1]));
+        let activation = activation(&node, 2);
+        let mut forged = activation.clone();
+        *forged.last_mut().unwrap() ^= 1;
+        let head = activation[..HEADER + ACTIVATE_HEAD + 16].to_vec();
+        assert_eq!(arrive(&mut node, &forged, rig::START), 0);
+        assert_eq!(arrive(&mut node, &activation, rig::START), 1);
+        let later = rig::START + ANSWER_GAP;
+        assert_eq!(arrive(&mut node, &forged, later), 0);
+        assert_eq!(arrive(&mut node, &head, later), 0);
+        assert_eq!(
+            arrive(&mut node, &activation, later),
+            1,
+            "the answer may be lost"
+        );
+        assert_eq!(
+            arrive(&mut node, &activation, later),
+            0,
+            "one answer is enough"
+        );
     }
 }

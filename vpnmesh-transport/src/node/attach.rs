@@ -144,6 +144,7 @@ impl NodeMachine {
             branch,
             giver: self.me,
             proofs: Vec::new(),
+            activation: None,
             role,
             root: None,
             making: None,

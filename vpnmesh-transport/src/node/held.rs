@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use vpnmesh_core::{NodeId, Secret, SiteId, Tier, Timestamp};
 
+use super::activate::Opened;
 use super::branches::BranchKey;
 use super::relay::RelayBudget;
 use super::shadows::{Making, Root};
@@ -25,6 +26,8 @@ pub(super) struct Held {
     /// What the client gave us for the holders before us, so that they believe that we took over;
     /// at most [`MAX_HOLDERS`](crate::record::MAX_HOLDERS).
     pub(super) proofs: Vec<(NodeId, TookProof)>,
+    /// The activation that made us a holder, or gave us newer keys; `None` after a handshake.
+    pub(super) activation: Option<Opened>,
     pub(super) role: Role,
     /// The root of a generation that begins; erased when its branches are out.
     pub(super) root: Option<Root>,
