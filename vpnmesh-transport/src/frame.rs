@@ -4,6 +4,7 @@
 //! so that later versions may add some.
 
 use vpnmesh_core::Timestamp;
+use zeroize::Zeroizing;
 
 use crate::DropReason;
 use crate::stream::{Fragment, StreamAck};
@@ -55,7 +56,7 @@ impl Frame {
 
     /// The length of the frame on the wire.
     #[must_use]
-    pub const fn encoded_len(&self) -> usize {
+    pub fn encoded_len(&self) -> usize {
         FRAME_HEAD
             + match self {
                 Self::Ack | Self::Activated | Self::Close => 0,
@@ -139,7 +140,7 @@ fn decode_one(kind: u8, body: &[u8]) -> Result<Option<Frame>, DropReason> {
             [a, b, c, d, last @ (0 | 1), bytes @ ..] => Frame::Fragment(Fragment {
                 number: u32::from_le_bytes([*a, *b, *c, *d]),
                 last: *last == 1,
-                bytes: bytes.to_vec(),
+                bytes: Zeroizing::new(bytes.to_vec()),
             }),
             _ => return Err(DropReason::Malformed),
         },
@@ -197,7 +198,7 @@ mod tests {
                 .prop_map(|(number, last, bytes)| Frame::Fragment(Fragment {
                     number,
                     last,
-                    bytes
+                    bytes: bytes.into(),
                 })),
         ]
     }

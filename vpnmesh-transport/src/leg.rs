@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use vpnmesh_core::Timestamp;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::DropReason;
 use crate::channel::{Channel, ChannelId};
@@ -133,7 +134,11 @@ impl Leg {
                 }
                 None => Ok(Opened::Nothing),
             },
-            Kind::Control => self.handle_frames(frame::decode(text)?, now),
+            Kind::Control => {
+                let frames = frame::decode(text);
+                text.zeroize(); // the receiver's buffer outlives it
+                self.handle_frames(frames?, now)
+            }
             Kind::Activate => Err(DropReason::Malformed),
         }
     }
@@ -226,7 +231,7 @@ impl Leg {
     }
 
     /// A message from the peer.
-    pub fn poll_message(&mut self) -> Option<Vec<u8>> {
+    pub fn poll_message(&mut self) -> Option<Zeroizing<Vec<u8>>> {
         self.stream.poll_message()
     }
 
@@ -468,7 +473,7 @@ impl Leg {
         out: &mut Outbox,
         now: Timestamp,
     ) -> Result<usize, DropReason> {
-        let mut body = Vec::with_capacity(SAFE_PAYLOAD);
+        let mut body = Zeroizing::new(Vec::with_capacity(SAFE_PAYLOAD));
         let mut count = 0;
         for frame in frames {
             if count > 0 && body.len() + frame.encoded_len() + OVERHEAD > SAFE_PAYLOAD {

@@ -6,9 +6,11 @@
 
 use std::net::SocketAddr;
 
+use postcard::ser_flavors::Size;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use vpnmesh_core::{ClientId, NodeId, PublicKey, SessionId, SiteId, Tier, Version};
+use zeroize::Zeroizing;
 
 use crate::DropReason;
 use crate::record::SessionRecord;
@@ -271,11 +273,16 @@ pub enum FromSite {
 /// A branch has this many receiver indices, used in turn by its moves.
 pub const MOVE_SLOTS: u32 = 8;
 
-/// Writes a message.
+/// Writes a message, which may hold secrets: into a buffer that never grows and is wiped.
 #[must_use]
-pub fn encode<M: Serialize>(message: &M) -> Vec<u8> {
-    postcard::to_stdvec(message).expect("writing these plain types into memory cannot fail")
+pub fn encode<M: Serialize>(message: &M) -> Zeroizing<Vec<u8>> {
+    let size = postcard::serialize_with_flavor(message, Size::default()).expect(PLAIN);
+    let mut bytes = Zeroizing::new(vec![0; size]);
+    postcard::to_slice(message, &mut bytes).expect(PLAIN);
+    bytes
 }
+
+const PLAIN: &str = "writing these plain types into memory cannot fail";
 
 /// Reads a message.
 ///

@@ -1,12 +1,14 @@
 //! Reliable, ordered messages inside a session: the control stream of a leg.
 //!
 //! A message is cut into fragments of at most [`FRAGMENT`] bytes. Fragments are numbered,
-//! acknowledged with a bitmap and sent again after the path's time-out. Nothing here encrypts.
+//! acknowledged with a bitmap and sent again after the path's time-out. Nothing here encrypts, and
+//! messages hold secrets: every buffer is wiped when it is dropped.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use vpnmesh_core::Timestamp;
+use zeroize::Zeroizing;
 
 use crate::DropReason;
 
@@ -23,21 +25,31 @@ pub struct ControlStream {
     /// Arrived ahead of order; at most [`WINDOW`].
     ahead: BTreeMap<u32, Fragment>,
     /// The message being put together; at most [`MAX_MESSAGE`] bytes.
-    partial: Vec<u8>,
+    partial: Zeroizing<Vec<u8>>,
     ack_wanted: bool,
     /// Whole messages for the owner; at most [`MAX_READY`].
-    ready: VecDeque<Vec<u8>>,
+    ready: VecDeque<Zeroizing<Vec<u8>>>,
 }
 
-/// A piece of a message.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A piece of a message. `Debug` does not show what it says.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Fragment {
     /// Its number in the stream.
     pub number: u32,
     /// Whether a message ends with it.
     pub last: bool,
-    /// At most [`FRAGMENT`] bytes.
-    pub bytes: Vec<u8>,
+    /// At most [`FRAGMENT`] bytes; wiped when dropped.
+    pub bytes: Zeroizing<Vec<u8>>,
+}
+
+impl std::fmt::Debug for Fragment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fragment")
+            .field("number", &self.number)
+            .field("last", &self.last)
+            .field("len", &self.bytes.len())
+            .finish_non_exhaustive()
+    }
 }
 
 /// What one end has received.
@@ -74,7 +86,7 @@ impl ControlStream {
             self.queued.push_back(Fragment {
                 number: self.next_number,
                 last: piece + 1 == pieces,
-                bytes: message[piece * FRAGMENT..end].to_vec(),
+                bytes: Zeroizing::new(message[piece * FRAGMENT..end].to_vec()),
             });
             self.next_number = self.next_number.wrapping_add(1);
         }
@@ -153,7 +165,7 @@ impl ControlStream {
     }
 
     /// A whole message from the peer.
-    pub fn poll_message(&mut self) -> Option<Vec<u8>> {
+    pub fn poll_message(&mut self) -> Option<Zeroizing<Vec<u8>>> {
         self.ready.pop_front()
     }
 
@@ -175,15 +187,26 @@ impl ControlStream {
 
     fn append(&mut self, fragment: Fragment) -> Result<(), DropReason> {
         if self.partial.len() + fragment.bytes.len() > MAX_MESSAGE {
-            self.partial = Vec::new();
+            self.partial = Zeroizing::default();
             return Err(DropReason::TooLarge);
         }
-        self.partial.extend_from_slice(&fragment.bytes);
+        extend(&mut self.partial, &fragment.bytes);
         if fragment.last {
             self.ready.push_back(std::mem::take(&mut self.partial));
         }
         Ok(())
     }
+}
+
+/// Appends as a vector does, but wipes what a growing buffer leaves behind.
+fn extend(buffer: &mut Zeroizing<Vec<u8>>, bytes: &[u8]) {
+    let len = buffer.len() + bytes.len();
+    if len > buffer.capacity() {
+        let mut larger = Zeroizing::new(Vec::with_capacity(len.max(buffer.capacity() * 2)));
+        larger.extend_from_slice(buffer);
+        *buffer = larger;
+    }
+    buffer.extend_from_slice(bytes);
 }
 
 /// Fits a control datagram of 1 232 bytes with all headers and an acknowledgement beside it.
@@ -236,10 +259,35 @@ mod tests {
         assert_eq!(first, again);
         b.handle_fragment(again).unwrap();
         b.handle_fragment(first).unwrap();
-        assert_eq!(b.poll_message().unwrap(), b"hello");
+        assert_eq!(b.poll_message().unwrap().as_slice(), b"hello");
         assert_eq!(b.poll_message(), None);
         a.handle_ack(b.poll_ack().unwrap());
         assert!(a.is_idle());
+    }
+
+    #[test]
+    fn a_growing_buffer_is_replaced_by_one_that_has_room() {
+        let mut buffer = Zeroizing::new(Vec::new());
+        for piece in 0..100u8 {
+            let (before, had) = (buffer.as_ptr(), buffer.capacity());
+            extend(&mut buffer, &[piece; 70]);
+            let moved = buffer.as_ptr() != before;
+            assert!(!moved || buffer.len() > had, "moved only where it had to");
+        }
+        assert_eq!((buffer.len(), buffer[6999]), (7000, 99));
+    }
+
+    #[test]
+    fn every_buffer_of_the_stream_wipes_itself() {
+        fn wipes<T: zeroize::ZeroizeOnDrop>(_: &T) {}
+        let (mut a, mut b) = (ControlStream::default(), ControlStream::default());
+        a.send(b"secret").unwrap();
+        wipes(&a.queued[0].bytes);
+        let fragment = a.poll_fragment(RETRY, Timestamp::ZERO).unwrap();
+        wipes(&a.flying[&0].fragment.bytes);
+        wipes(&b.partial);
+        b.handle_fragment(fragment).unwrap();
+        wipes(&b.poll_message().unwrap());
     }
 
     #[test]
@@ -270,7 +318,7 @@ mod tests {
             for _ in 0..200 {
                 exchange(&mut a, &mut b, now, &mut || losses.next().unwrap_or(false));
                 while let Some(message) = b.poll_message() {
-                    got.push(message);
+                    got.push(message.to_vec());
                 }
                 now += Duration::from_secs(2);
             }
