@@ -256,6 +256,26 @@ impl Channel {
         self.sealing.sealed()
     }
 
+    /// Whether nothing can be sealed any more.
+    #[must_use]
+    pub const fn is_spent(&self) -> bool {
+        self.sealing.next >= self.sealing.limit
+    }
+
+    /// Whether new keys are due: one direction has sealed three quarters of what its key may. At a
+    /// million packets a second the last quarter of GCM's limit lasts for a minute.
+    #[must_use]
+    pub fn is_worn(&self) -> bool {
+        let opened = self.opening.window.greatest().unwrap_or(0);
+        self.sealing.next.max(opened) >= self.sealing.limit / 4 * 3
+    }
+
+    /// As if so many packets were sealed.
+    #[cfg(test)]
+    pub(crate) fn wear(&mut self, sealed: u64) {
+        self.sealing.next = sealed;
+    }
+
     /// Refuses inner packets above `last`: the peer said that it sealed none.
     pub fn close_above(&mut self, last: u64) {
         self.opening.last = self.opening.last.min(last);

@@ -240,6 +240,10 @@ impl Leg {
     /// # Errors
     /// [`DropReason::KeyExhausted`]: the leg needs new keys.
     pub fn flush(&mut self, out: &mut Outbox, now: Timestamp) -> Result<(), DropReason> {
+        if self.sealing().is_spent() {
+            self.urgent.clear();
+            return Err(DropReason::KeyExhausted);
+        }
         let every = if self.is_busy(now) {
             self.cadence.busy
         } else {
@@ -274,13 +278,16 @@ impl Leg {
     /// When [`Leg::flush`] has something to do again.
     #[must_use]
     pub fn poll_timeout(&self) -> Timestamp {
-        if !self.urgent.is_empty() {
-            return Timestamp::ZERO;
-        }
         // Nothing is erased before the peer has shown the newest keys, so no timer waits for it.
         let retire = self.channels.iter().filter_map(|channel| channel.retire_at);
         let retire = retire.min().filter(|_| self.newest().confirmed);
         let retire = retire.unwrap_or(Timestamp::MAX);
+        if self.sealing().is_spent() {
+            return retire; // nothing can be sent
+        }
+        if !self.urgent.is_empty() {
+            return Timestamp::ZERO;
+        }
         self.stream
             .poll_timeout()
             .min(self.path.poll_timeout())
@@ -340,6 +347,12 @@ impl Leg {
     /// The keys that seal: the newest whose peer has shown that it has them.
     pub fn sealing(&self) -> &Channel {
         &self.channels[self.sealing_position()]
+    }
+
+    /// Whether the newest keys will soon have sealed as many packets as they may.
+    #[must_use]
+    pub fn is_worn(&self) -> bool {
+        self.newest().is_worn()
     }
 
     /// The channel of that receiver index.
@@ -542,3 +555,83 @@ const MAX_URGENT: usize = 64;
 /// A leg without data for this long is idle.
 const BUSY_FOR: Duration = Duration::from_secs(2);
 const MIN_GRACE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use vpnmesh_core::{Secret, SessionId};
+
+    use super::*;
+    use crate::channel::{End, packet_limit};
+    use crate::schedule::MoveKeys;
+    use crate::{Cipher, CryptoSuite};
+
+    const NOW: Timestamp = Timestamp(1_000_000_000);
+
+    fn channel(end: End) -> Channel {
+        let keys = MoveKeys {
+            up: Secret::take(&mut [1; 32]),
+            down: Secret::take(&mut [2; 32]),
+        };
+        let id = ChannelId {
+            session: SessionId([0; 16]),
+            generation: 1,
+            number: 1,
+            branch: 0,
+        };
+        let (suite, cipher) = (CryptoSuite::reproducible(), Cipher::Aes128Gcm);
+        let mut channel = Channel::new(&suite, cipher, end, id, &keys, (1, 1), NOW);
+        channel.confirmed = true;
+        channel
+    }
+
+    fn leg(end: End) -> Leg {
+        let every = Duration::from_secs(1);
+        let cadence = Cadence {
+            busy: every,
+            idle: every,
+        };
+        let remote = SocketAddr::from(([192, 0, 2, 1], 1));
+        Leg::new(remote, channel(end), cadence, NOW)
+    }
+
+    #[test]
+    fn a_spent_key_is_counted_and_sets_no_timer() {
+        let (mut client, mut holder) = (leg(End::Client), leg(End::Holder));
+        let limit = packet_limit(Cipher::Aes128Gcm);
+        holder.newest_mut().wear(limit - 1);
+        let mut out = Outbox::default();
+        client.send_packet(b"inner", &mut out, NOW).unwrap();
+        client.flush(&mut out, NOW).unwrap();
+        while let Some(mut sent) = out.poll_transmit() {
+            let header = Header::decode(&sent.payload).unwrap();
+            let from = holder.remote();
+            holder.open(&header, from, &mut sent.payload, NOW).unwrap();
+        }
+        assert!(holder.is_worn());
+        assert_eq!(holder.flush(&mut out, NOW), Ok(()));
+        let refused = Err(DropReason::KeyExhausted);
+        for ahead in 0..5 {
+            let now = NOW + Duration::from_secs(ahead);
+            holder.send_message(b"waits").unwrap();
+            assert_eq!(holder.flush(&mut out, now), refused);
+            assert_eq!(holder.send_packet(b"inner", &mut out, now), refused);
+            assert_eq!(holder.poll_timeout(), Timestamp::MAX);
+        }
+    }
+
+    #[test]
+    fn new_keys_are_due_before_either_end_is_spent() {
+        let (mut client, mut holder) = (leg(End::Client), leg(End::Holder));
+        assert!(!client.is_worn() && !holder.is_worn());
+        holder
+            .newest_mut()
+            .wear(packet_limit(Cipher::Aes128Gcm) / 4 * 3);
+        let mut out = Outbox::default();
+        holder.send_packet(b"inner", &mut out, NOW).unwrap();
+        let mut sent = out.poll_transmit().unwrap();
+        let header = Header::decode(&sent.payload).unwrap();
+        let from = client.remote();
+        client.open(&header, from, &mut sent.payload, NOW).unwrap();
+        assert!(client.is_worn(), "who opens sees it too");
+    }
+}

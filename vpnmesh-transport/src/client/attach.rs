@@ -44,6 +44,22 @@ impl ClientMachine {
         self.planned.is_none() && active.is_some_and(|holder| holder.activation.is_none())
     }
 
+    /// Keys that are nearly spent are a reason for fresh secrets; spent ones for a new move.
+    pub(super) fn renew_worn(&mut self, now: Timestamp) {
+        let active = self.active.as_ref();
+        let Some(active) = active.filter(|holder| holder.leg.is_worn()) else {
+            self.worn = false;
+            return;
+        };
+        let spent = active.leg.newest().is_spent() && active.activation.is_none();
+        if !std::mem::replace(&mut self.worn, true) {
+            self.refresh_at = self.refresh_at.min(now);
+        }
+        if spent && self.planned.is_none() {
+            self.reactivate(false, now);
+        }
+    }
+
     /// Asks the holder for fresh secrets when it is time.
     pub(super) fn refresh_if_due(&mut self, now: Timestamp) {
         if now < self.refresh_at || !self.may_refresh() {
@@ -342,7 +358,7 @@ mod tests {
     use vpnmesh_core::Secret;
 
     use super::*;
-    use crate::channel::{Channel, ChannelId, End};
+    use crate::channel::{Channel, ChannelId, End, packet_limit};
     use crate::client::{ClientConfig, ClientTimers};
     use crate::node::rig;
     use crate::schedule::MoveKeys;
@@ -407,5 +423,32 @@ mod tests {
         assert!(client.active.is_none());
         let keys = client.ties.values().filter(|tie| tie.key.is_some());
         assert_eq!(keys.count(), 1, "the tie to the replaced site is new");
+    }
+
+    #[test]
+    fn nearly_spent_keys_bring_a_handshake_and_spent_ones_end_their_use() {
+        let mut client = client();
+        let later = rig::START + Duration::from_secs(1);
+        client.handle_timeout(later);
+        assert!(
+            !client
+                .station
+                .is_dialing(&rig::identity(NODE.0).public(), |_| true)
+        );
+        let limit = packet_limit(Cipher::Aes128Gcm);
+        let wear = |client: &mut ClientMachine, sealed| {
+            let active = client.active.as_mut().unwrap();
+            active.leg.newest_mut().wear(sealed);
+        };
+        wear(&mut client, limit / 4 * 3);
+        client.handle_timeout(later);
+        assert!(
+            client
+                .station
+                .is_dialing(&rig::identity(NODE.0).public(), |_| true)
+        );
+        wear(&mut client, limit);
+        client.handle_timeout(later);
+        assert!(client.active.is_none(), "without a roster it starts afresh");
     }
 }

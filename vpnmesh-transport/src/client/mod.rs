@@ -201,6 +201,8 @@ pub struct ClientMachine {
     next_dial: Timestamp,
     refresh_at: Timestamp,
     refresh_failures: u32,
+    /// Whether the active holder's keys were seen to be nearly spent.
+    worn: bool,
     unrefreshed_since: Option<Timestamp>,
     usage: Usage,
     ties: BTreeMap<SiteId, Tie>,
@@ -265,6 +267,7 @@ impl ClientMachine {
             next_dial: now,
             refresh_at: Timestamp::MAX,
             refresh_failures: 0,
+            worn: false,
             unrefreshed_since: None,
             usage: Usage::since(now),
             ties: BTreeMap::new(),
@@ -673,6 +676,7 @@ impl Machine for ClientMachine {
         self.expire_drained(now);
         self.expire_keys(now);
         self.tend_ties(now);
+        self.renew_worn(now);
         self.dial_if_due(now);
         self.refresh_if_due(now);
         self.pace_probes(now);

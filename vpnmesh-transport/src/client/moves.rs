@@ -188,7 +188,7 @@ impl ClientMachine {
     }
 
     /// New keys for a holder that already has a leg: the other one if `planned`, else the active.
-    fn reactivate(&mut self, planned: bool, now: Timestamp) {
+    pub(super) fn reactivate(&mut self, planned: bool, now: Timestamp) {
         let holder = if planned {
             self.other.as_ref()
         } else {

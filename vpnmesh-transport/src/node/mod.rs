@@ -488,7 +488,14 @@ impl NodeMachine {
         if let Some(leg) = peer.leg.as_mut() {
             let flushed = leg.flush(&mut self.station.out, now);
             if self.station.out.count(flushed).is_none() {
-                peer.refresh_at = peer.refresh_at.min(now);
+                self.disconnect(id, now); // the keys are spent: both ends start anew
+                let next = self.peers.get(&id).map(Peer::next_dial);
+                return self
+                    .clocks
+                    .set(Clock::Peer(id), next.unwrap_or(Timestamp::MAX));
+            }
+            if leg.is_worn() {
+                peer.refresh_at = peer.refresh_at.min(now + REFRESH_WORN);
             }
             for index in leg.expire(now) {
                 self.channels.remove(&index);
@@ -509,7 +516,9 @@ impl NodeMachine {
             held.leg.note_judged(); // a client may be silent: it alone judges
         }
         let flushed = held.leg.flush(&mut self.station.out, now);
-        self.station.out.count(flushed);
+        if self.station.out.count(flushed).is_none() {
+            return self.end_session(session); // its keys are spent, and the client brought no others
+        }
         for index in held.leg.expire(now) {
             self.channels.remove(&index);
         }
@@ -762,6 +771,8 @@ const fn base_of(index: u32) -> u32 {
 }
 
 const MAX_EVENTS: usize = 4096;
+/// Between handshakes for a link whose keys are nearly spent.
+const REFRESH_WORN: Duration = Duration::from_millis(700);
 const MAX_ROUTES: usize = 1 << 16;
 /// Timers served in one turn, so that packets are not kept waiting.
 const MAX_TURNS: usize = 4096;

@@ -137,6 +137,7 @@ impl NodeMachine {
                 .shadows
                 .iter()
                 .any(|node| self.lost_branches(held, *node));
+        let worn = held.leg.is_worn(); // a generation brings new keys
         let waits = held.fresh_until > now || (held.shift.is_some() && !held.shadows.is_empty());
         let Some(held) = self.sessions.get_mut(&session) else {
             return;
@@ -144,7 +145,7 @@ impl NodeMachine {
         held.review_at = now + REVIEW;
         if held.root.is_some() {
             self.hand_out(session, wanted, now);
-        } else if !same && !waits {
+        } else if (!same || worn) && !waits {
             self.offer_root(session, now);
         }
     }
@@ -557,3 +558,35 @@ const INSTALL: Duration = Duration::from_millis(400);
 const ROSTER: Duration = Duration::from_secs(3);
 /// A node that will probably fail soon is no shadow.
 const UNFIT: f64 = 0.5;
+
+#[cfg(test)]
+mod tests {
+    use super::super::rig::{self, node, record};
+    use super::*;
+    use crate::channel::packet_limit;
+
+    #[test]
+    fn a_session_asks_for_new_keys_in_time_and_ends_without() {
+        let (mut node, held) = (node(), record(11, 3, 1, &[1]));
+        node.take(&held);
+        let limit = packet_limit(Cipher::ChaCha20Poly1305);
+        let wear = |node: &mut NodeMachine, sealed| {
+            let held = node.sessions.get_mut(&held.session).unwrap();
+            held.leg.newest_mut().wear(sealed);
+        };
+        node.review_shadows(held.session, rig::START);
+        assert!(node.sessions[&held.session].making.is_none());
+        wear(&mut node, limit / 4 * 3);
+        let later = rig::START + REVIEW;
+        node.review_shadows(held.session, later);
+        let making = &node.sessions[&held.session].making;
+        assert!(matches!(
+            making,
+            Some(Making::Offered { generation: 4, .. })
+        ));
+        wear(&mut node, limit);
+        node.touch_session(held.session, later);
+        assert!(node.sessions.is_empty() && node.channels.is_empty());
+        assert_eq!(node.dropped(DropReason::KeyExhausted), 1);
+    }
+}

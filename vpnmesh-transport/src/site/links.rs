@@ -232,7 +232,10 @@ impl SiteMachine {
         let Some(leg) = link.leg.as_mut() else { return };
         let flushed = leg.flush(&mut self.station.out, now);
         if self.station.out.count(flushed).is_none() {
-            link.dial_at = link.dial_at.min(now);
+            return self.disconnect(node, now); // the keys are spent: both ends start anew
+        }
+        if leg.is_worn() {
+            link.dial_at = link.dial_at.min(now + REDIAL);
         }
         for index in leg.expire(now) {
             self.channels.remove(&index);
