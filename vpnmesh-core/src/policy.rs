@@ -306,5 +306,4 @@ mod tests {
         policy.witness.lone_persistence = Duration::from_secs(1);
         assert!(policy.check().is_err());
     }
-
 }

@@ -206,6 +206,8 @@ pub enum NodeMessage {
         accepts: bool,
         /// Loss towards nodes that it probes, in permille.
         losses: Vec<(NodeId, u16)>,
+        /// The membership it has.
+        membership: Version,
     },
     /// A newer signed membership.
     Membership(Vec<u8>),

@@ -9,11 +9,12 @@ use vpnmesh_core::{Membership, NodeId, NodeState, PublicKey, SessionId, SiteId, 
 use super::held::{Held, Role};
 use super::relay::RelayBudget;
 use super::shadows::Root;
+use super::told::Told;
 use super::{NodeMachine, Owner, PeerId};
 use crate::DropReason;
 use crate::handshake::{Authority, Decision, Established, Load, Refusal, Request};
 use crate::leg::Leg;
-use crate::message::{self, ClientMessage, HolderMessage, ToSite};
+use crate::message::{self, ClientMessage, ToSite};
 use crate::record::SessionRecord;
 use crate::station::Hello;
 
@@ -152,6 +153,7 @@ impl NodeMachine {
             lives: BTreeMap::new(),
             rostered: false,
             paths: BTreeMap::new(),
+            told: Told::default(),
             tier_asked: None,
             greatest,
             shift: None,
@@ -217,19 +219,17 @@ impl NodeMachine {
                 generation,
                 paths,
             } => {
-                if membership < self.station.version() {
-                    let signed = self.station.config.membership.clone();
-                    self.tell_client(session, &HolderMessage::Membership(signed), now);
-                }
                 let Some(held) = self.sessions.get_mut(&session) else {
                     return;
                 };
+                held.told.note(membership);
                 held.greatest = held.greatest.max(generation);
                 held.tier_asked = tier;
                 let known = paths.into_iter().take(MAX_PATHS);
                 held.paths = known
                     .map(|(node, micros)| (node, Duration::from_micros(micros.into())))
                     .collect();
+                self.send_membership_to_client(session, now);
                 self.review_soon(session, now);
             }
             ClientMessage::RootReply {

@@ -9,6 +9,7 @@ use super::activate::Opened;
 use super::branches::BranchKey;
 use super::relay::RelayBudget;
 use super::shadows::{Making, Root};
+use super::told::Told;
 use crate::Incarnation;
 use crate::leg::Leg;
 use crate::record::SessionRecord;
@@ -40,6 +41,8 @@ pub(super) struct Held {
     pub(super) rostered: bool,
     /// The client's round-trip times to nodes.
     pub(super) paths: BTreeMap<NodeId, Duration>,
+    /// What the client has of the membership.
+    pub(super) told: Told,
     /// The tier that the client asked for.
     pub(super) tier_asked: Option<Tier>,
     /// The greatest generation ever begun, as far as we know.

@@ -20,6 +20,7 @@ mod shadows;
 mod shift;
 mod sums;
 mod sync;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -708,7 +709,11 @@ impl Machine for NodeMachine {
             }
             NodeCommand::SetShare { to, share } => self.set_share(to, share, now),
             NodeCommand::SetHealth { load, risk } => self.health = Health { load, risk },
-            NodeCommand::Membership(signed) => self.handle_membership(&signed, now),
+            NodeCommand::Membership(signed) => {
+                if self.handle_membership(&signed, now) {
+                    self.spread_membership(now);
+                }
+            }
             NodeCommand::Export { session, seal_to } => {
                 let document = self.export(session, seal_to.as_deref()).map(Box::new);
                 self.emit(NodeEvent::Exported { session, document });

@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use vpnmesh_core::{ClientId, NodeState, PublicKey, SiteId, Timestamp};
+use vpnmesh_core::{ClientId, NodeState, PublicKey, SessionId, SiteId, Timestamp};
 
+use super::told::Told;
 use super::{NodeEvent, NodeMachine, Owner, PeerId};
 use crate::DropReason;
 use crate::handshake::{Established, Incarnation};
@@ -34,10 +35,12 @@ pub(super) struct Peer {
     pub(super) risk: f64,
     /// When its digest last matched, or when it first became our primary.
     pub(super) fresh_at: Option<Timestamp>,
+    /// What it has of the membership.
+    pub(super) told: Told,
 }
 
 impl Peer {
-    pub(super) const fn new(key: PublicKey, dial_at: Timestamp) -> Self {
+    pub(super) fn new(key: PublicKey, dial_at: Timestamp) -> Self {
         Self {
             key,
             leg: None,
@@ -54,6 +57,7 @@ impl Peer {
             load: 0.0,
             risk: 0.0,
             fresh_at: None,
+            told: Told::default(),
         }
     }
 
@@ -148,26 +152,54 @@ impl NodeMachine {
         }
     }
 
-    pub(super) fn handle_membership(&mut self, signed: &[u8], now: Timestamp) {
+    /// Takes a membership over if it is genuine and newer, and passes it on to those who do not
+    /// name their version by themselves; whether it was. The other nodes do, with their health.
+    pub(super) fn handle_membership(&mut self, signed: &[u8], now: Timestamp) -> bool {
         if !self.station.adopt(signed) {
-            return;
+            return false;
         }
         self.follow_membership(now);
         self.emit(NodeEvent::Membership(signed.to_vec()));
-        let peers: Vec<PeerId> = self.peers.keys().copied().collect();
-        for id in peers {
-            match id {
-                PeerId::Node(_) => {
-                    self.tell_node_peer(id, &NodeMessage::Membership(signed.to_vec()), now)
-                }
-                PeerId::Site(_) => {
-                    self.tell_site_peer(id, &ToSite::Membership(signed.to_vec()), now)
-                }
-            }
+        let sites: Vec<PeerId> = self.peers.keys().copied().collect();
+        for id in sites.into_iter().filter(|id| matches!(id, PeerId::Site(_))) {
+            self.send_membership(id, now);
         }
         let sessions: Vec<_> = self.sessions.keys().copied().collect();
         for session in sessions {
-            self.tell_client(session, &HolderMessage::Membership(signed.to_vec()), now);
+            self.send_membership_to_client(session, now);
+        }
+        true
+    }
+
+    /// A membership came from outside the mesh: all nodes hear of it at once.
+    pub(super) fn spread_membership(&mut self, now: Timestamp) {
+        let peers: Vec<PeerId> = self.peers.keys().copied().collect();
+        for id in peers {
+            self.send_membership(id, now);
+        }
+    }
+
+    /// Sends a peer the membership if it lacks it and was not sent it lately.
+    pub(super) fn send_membership(&mut self, id: PeerId, now: Timestamp) {
+        let version = self.station.version();
+        let peer = self.peers.get_mut(&id).filter(|peer| peer.leg.is_some());
+        if !peer.is_some_and(|peer| peer.told.take(version, now)) {
+            return;
+        }
+        let signed = self.station.config.membership.clone();
+        match id {
+            PeerId::Node(_) => self.tell_node_peer(id, &NodeMessage::Membership(signed), now),
+            PeerId::Site(_) => self.tell_site_peer(id, &ToSite::Membership(signed), now),
+        }
+    }
+
+    /// Likewise, a client.
+    pub(super) fn send_membership_to_client(&mut self, session: SessionId, now: Timestamp) {
+        let version = self.station.version();
+        let held = self.sessions.get_mut(&session);
+        if held.is_some_and(|held| held.told.take(version, now)) {
+            let signed = self.station.config.membership.clone();
+            self.tell_client(session, &HolderMessage::Membership(signed), now);
         }
     }
 
@@ -267,6 +299,7 @@ impl NodeMachine {
                 peer.leg = Some(Leg::new(from, channel, self.timers.link, now));
                 peer.incarnation = established.peer_incarnation;
                 peer.life = established.peer_incarnation;
+                peer.told = Told::default();
             }
         }
         peer.refresh_at = now + REFRESH;
@@ -277,10 +310,7 @@ impl NodeMachine {
         if !same_life {
             self.emit(NodeEvent::PeerConnected(id));
             match id {
-                PeerId::Node(_) => {
-                    let signed = self.station.config.membership.clone();
-                    self.tell_node_peer(id, &NodeMessage::Membership(signed), now);
-                }
+                PeerId::Node(_) => self.send_health_to(id, now),
                 PeerId::Site(site) => self.tell_all_of(site, now),
             }
             self.review_all(now);
@@ -348,10 +378,11 @@ impl NodeMachine {
     ) {
         match message {
             FromSite::Report { membership } => {
-                if membership < self.station.version() {
-                    let signed = self.station.config.membership.clone();
-                    self.tell_site_peer(PeerId::Site(site), &ToSite::Membership(signed), now);
+                let id = PeerId::Site(site);
+                if let Some(peer) = self.peers.get_mut(&id) {
+                    peer.told.note(membership);
                 }
+                self.send_membership(id, now);
             }
             FromSite::ToClient { client, body } => {
                 if let Some(session) = self.by_client.get(&client).copied() {

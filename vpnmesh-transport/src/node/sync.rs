@@ -68,6 +68,7 @@ impl NodeMachine {
                 risk_permille,
                 accepts,
                 losses,
+                membership,
             } => {
                 let ratio = |permille: u16| Ratio::of(permille.into(), 1000);
                 if let Some(peer) = self.peers.get_mut(&PeerId::Node(from)) {
@@ -77,7 +78,9 @@ impl NodeMachine {
                     } else {
                         1.0
                     };
+                    peer.told.note(membership);
                 }
+                self.send_membership(PeerId::Node(from), now);
                 self.emit(NodeEvent::PeerHealth {
                     from,
                     load: ratio(load_permille),
@@ -90,7 +93,9 @@ impl NodeMachine {
                         .collect(),
                 });
             }
-            NodeMessage::Membership(signed) => self.handle_membership(&signed, now),
+            NodeMessage::Membership(signed) => {
+                self.handle_membership(&signed, now);
+            }
         }
     }
 
@@ -413,12 +418,31 @@ impl NodeMachine {
 
     /// Tells the other nodes how we are and how we find them.
     pub(super) fn send_health(&mut self, now: Timestamp) {
+        let nodes: Vec<PeerId> = self
+            .peers
+            .keys()
+            .filter(|id| matches!(id, PeerId::Node(_)))
+            .copied()
+            .collect();
+        let message = self.own_health();
+        for id in nodes {
+            self.tell_node_peer(id, &message, now);
+        }
+    }
+
+    /// Tells one node.
+    pub(super) fn send_health_to(&mut self, id: PeerId, now: Timestamp) {
+        let message = self.own_health();
+        self.tell_node_peer(id, &message, now);
+    }
+
+    fn own_health(&self) -> NodeMessage {
         let permille = |share: f64| (share * 1000.0).round() as u16;
         let loss = |(id, peer): (&PeerId, &super::Peer)| match id {
             PeerId::Node(node) => Some((*node, permille(peer.leg.as_ref()?.figures().loss))),
             PeerId::Site(_) => None,
         };
-        let message = NodeMessage::Health {
+        NodeMessage::Health {
             load_permille: permille(self.health.load.get()),
             risk_permille: permille(self.health.risk.get()),
             accepts: matches!(
@@ -426,15 +450,7 @@ impl NodeMachine {
                 vpnmesh_core::NodeState::Active | vpnmesh_core::NodeState::Standby
             ),
             losses: self.peers.iter().filter_map(loss).collect(),
-        };
-        let nodes: Vec<PeerId> = self
-            .peers
-            .keys()
-            .filter(|id| matches!(id, PeerId::Node(_)))
-            .copied()
-            .collect();
-        for id in nodes {
-            self.tell_node_peer(id, &message, now);
+            membership: self.station.version(),
         }
     }
 }
