@@ -76,6 +76,8 @@ pub mod label {
     pub const MAC_BACK: &str = "vpnmesh v1 mac back";
     /// Key that seals a cookie.
     pub const COOKIE: &str = "vpnmesh v1 cookie";
+    /// Key that spreads source addresses over buckets.
+    pub const SOURCES: &str = "vpnmesh v1 sources";
     /// A holder's branch of a generation.
     pub const BRANCH: &str = "vpnmesh v1 branch";
     /// A branch bound to the static keys of its client and its holder.

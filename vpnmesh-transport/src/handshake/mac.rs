@@ -155,6 +155,11 @@ impl CookieJar {
         }
     }
 
+    /// A key for what depends on addresses, as unpredictable as the cookies.
+    pub(super) fn source_key(&self) -> SourceKey {
+        SourceKey::new(&self.current)
+    }
+
     /// Whether mac2 shows a cookie of ours for `from`.
     pub(super) fn accepts(
         &mut self,
@@ -202,6 +207,29 @@ impl CookieJar {
             }
             self.turned = now;
         }
+    }
+}
+
+/// A key under which sources are spread over the buckets of a budget.
+pub(super) struct SourceKey([u8; 32]);
+
+impl SourceKey {
+    pub(super) fn new(secret: &Secret<32>) -> Self {
+        Self(kdf::digest(label::SOURCES, &[secret.expose()]))
+    }
+
+    /// A number that only we can foresee.
+    pub(super) fn hash(&self, source: &[u8]) -> u64 {
+        let tag = tag(&self.0, source);
+        let mut low = [0; 8];
+        low.copy_from_slice(&tag[..8]);
+        u64::from_le_bytes(low)
+    }
+}
+
+impl Debug for SourceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SourceKey(..)")
     }
 }
 

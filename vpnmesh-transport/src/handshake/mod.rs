@@ -18,6 +18,7 @@
 //! X25519, the session keys are hybrid.
 
 mod authority;
+mod budget;
 mod chunk;
 mod identity;
 mod initiator;

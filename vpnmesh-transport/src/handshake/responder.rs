@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use vpnmesh_core::{PublicKey, Timestamp};
 
 use super::authority::{Authority, Decision, Load, Outcome, Request, ResponderConfig};
+use super::budget::SourceBudget;
 use super::chunk::Chunks;
 use super::identity::{Established, Refusal};
 use super::mac::{self, CookieJar, MacKey};
@@ -30,6 +31,7 @@ pub struct Responder {
     recent: Recent,
     ring: OvertakingRing,
     meter: LoadMeter,
+    budget: SourceBudget,
 }
 
 /// A datagram with all that its handling needs.
@@ -47,9 +49,11 @@ impl Responder {
     #[must_use]
     pub fn new(config: ResponderConfig, entropy: &mut dyn Entropy, now: Timestamp) -> Self {
         let public = config.identity.public();
+        let jar = CookieJar::new(config.suite, &public, entropy, now);
         Self {
             mac1_key: MacKey::towards(&public),
-            jar: CookieJar::new(config.suite, &public, entropy, now),
+            budget: SourceBudget::new(jar.source_key()),
+            jar,
             slots: SlotTable::default(),
             freshness: FreshnessTable::default(),
             recent: Recent::default(),
@@ -121,6 +125,9 @@ impl Responder {
         let mac1 = mac::mac1(arrival.datagram).ok_or(DropReason::Malformed)?;
         if self.recent.contains(&mac1) {
             return Err(self.seen_again(&arrival, hello.sender, &mac1));
+        }
+        if arrival.load == Load::Heavy && !self.budget.take(arrival.from, arrival.now) {
+            return Err(DropReason::QueueFull);
         }
         self.meter.count(arrival.now);
         let Opened {

@@ -409,9 +409,10 @@ impl SiteConfig {
     }
 }
 
-/// Relayed handshakes have no address of their own: the client's id stands for it.
+/// Relayed handshakes have no address of their own: the client's id stands for it, as a network, so
+/// that each client is a source of its own.
 fn relay_address(client: ClientId) -> SocketAddr {
-    SocketAddr::new(Ipv6Addr::from(u128::from(client.0)).into(), 0)
+    SocketAddr::new(Ipv6Addr::from(u128::from(client.0) << 64).into(), 0)
 }
 
 const MAX_EVENTS: usize = 1024;

@@ -69,6 +69,27 @@ fn a_cookie_serves_the_next_attempt_and_grows_old() {
 }
 
 #[test]
+fn a_cookie_buys_few_handshakes_at_once() {
+    let mut rig = Rig::new();
+    rig.load = Load::Heavy;
+    let mut initiator = rig.start(Profile::Standard);
+    let cookie = rig.deliver(&drain(&mut initiator)[0]).replies.remove(0);
+    initiator.handle_datagram(&cookie, rig.now).unwrap();
+    let mut opened = 0;
+    for _ in 0..50 {
+        let next = rig.try_start(Profile::Standard, initiator.cookie());
+        let outcome = rig.deliver(&drain(&mut next.unwrap())[0]);
+        opened += usize::from(outcome.dropped != Some(DropReason::QueueFull));
+    }
+    assert_eq!(opened, 5);
+    rig.now += Duration::from_secs(1);
+    let mut later = rig
+        .try_start(Profile::Standard, initiator.cookie())
+        .unwrap();
+    assert!(rig.deliver_all(&drain(&mut later)).1.is_some());
+}
+
+#[test]
 fn a_cookie_is_worth_nothing_from_another_address_or_port() {
     let mut rig = Rig::new();
     rig.load = Load::Heavy;
