@@ -1,6 +1,6 @@
 //! Inner IP packets: addresses and flows.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -87,11 +87,14 @@ impl InnerPacket {
 
 /// Remembers a value for each flow that was lately in use.
 ///
-/// At [`FlowTable::CAPACITY`] flows the table forgets those that are older than half of its
-/// patience, and takes no new ones if there are none.
+/// At [`FlowTable::CAPACITY`] flows a new one takes the place of one that was not used for half of
+/// the table's patience. A few of the oldest are looked at for that, never all; if they are all in
+/// use the new flow is not remembered.
 #[derive(Debug)]
 pub struct FlowTable<V> {
     flows: HashMap<FlowHash, (V, Timestamp)>,
+    /// Every flow once: those that were looked at least recently come first.
+    order: VecDeque<FlowHash>,
 }
 
 impl<V: Copy> FlowTable<V> {
@@ -99,12 +102,15 @@ impl<V: Copy> FlowTable<V> {
     pub const CAPACITY: usize = 16 * 1024;
     /// A flow is forgotten when it was not used for so long.
     pub const PATIENCE: Duration = Duration::from_secs(120);
+    /// How many flows one packet looks at. Taste: a table that is half stale is swept in no time.
+    const LOOKS: usize = 4;
 
     /// An empty table.
     #[must_use]
     pub fn new() -> Self {
         Self {
             flows: HashMap::new(),
+            order: VecDeque::new(),
         }
     }
 
@@ -117,19 +123,34 @@ impl<V: Copy> FlowTable<V> {
 
     /// Sets the value of a flow.
     pub fn set(&mut self, flow: FlowHash, value: V, now: Timestamp) {
-        if self.flows.len() >= Self::CAPACITY && !self.flows.contains_key(&flow) {
-            self.flows
-                .retain(|_, (_, used)| now.since(*used) < Self::PATIENCE / 2);
-            if self.flows.len() >= Self::CAPACITY {
-                return;
-            }
+        if let Some(known) = self.flows.get_mut(&flow) {
+            *known = (value, now);
+        } else if self.flows.len() < Self::CAPACITY || self.forget_one(now) {
+            self.flows.insert(flow, (value, now));
+            self.order.push_back(flow);
         }
-        self.flows.insert(flow, (value, now));
     }
 
     /// Forgets all flows.
     pub fn clear(&mut self) {
         self.flows.clear();
+        self.order.clear();
+    }
+
+    /// Forgets the first stale flow among the next few; whether there was one.
+    fn forget_one(&mut self, now: Timestamp) -> bool {
+        for _ in 0..Self::LOOKS {
+            let Some(flow) = self.order.pop_front() else {
+                return false;
+            };
+            let used = self.flows.get(&flow).map(|(_, used)| *used);
+            if used.is_none_or(|used| now.since(used) >= Self::PATIENCE / 2) {
+                self.flows.remove(&flow);
+                return true;
+            }
+            self.order.push_back(flow);
+        }
+        false
     }
 }
 
@@ -207,6 +228,31 @@ pub(crate) mod tests {
         let later = now + FlowTable::<u8>::PATIENCE * 3 / 4;
         table.set(FlowHash(u64::MAX), 2, later);
         assert_eq!(table.get(FlowHash(u64::MAX), later), Some(2));
+    }
+
+    #[test]
+    fn a_packet_looks_at_few_flows_of_a_full_table() {
+        let mut table = FlowTable::new();
+        let now = Timestamp::ZERO + Duration::from_secs(1000);
+        let full = FlowTable::<u8>::CAPACITY;
+        (0..full as u64).for_each(|flow| table.set(FlowHash(flow), 1, now));
+        let later = now + FlowTable::<u8>::PATIENCE;
+        table.set(FlowHash(3), 1, later);
+        for flow in 0..8 {
+            table.set(FlowHash(1_000_000 + flow), 2, later);
+        }
+        assert_eq!((table.flows.len(), table.order.len()), (full, full));
+        assert_eq!(
+            table.get(FlowHash(3), later),
+            Some(1),
+            "the one in use stays"
+        );
+        assert_eq!(table.get(FlowHash(1_000_007), later), Some(2));
+        assert!(
+            table.flows.contains_key(&FlowHash(9)),
+            "one makes room for one"
+        );
+        assert!(!table.flows.contains_key(&FlowHash(8)));
     }
 
     proptest! {
