@@ -7,6 +7,7 @@ use vpnmesh_core::{ClientEntry, ClientId, NodeId, PublicKey, Secret, Timestamp};
 use super::{SiteEvent, SiteMachine, relay_address};
 use crate::flow::{FlowHash, FlowTable};
 use crate::handshake::{Authority, Decision, Direction, Load, Refusal, Request, direction};
+use crate::leg::Leg;
 use crate::message::{self, FromSite};
 use crate::receipt::{Phase, Receipt, UNKNOWN_KEY, Way};
 use crate::station::Hello;
@@ -125,8 +126,9 @@ impl Known {
         self.flows.clear();
     }
 
-    /// Takes a statement over if it is newer; whether it was.
-    fn take(&mut self, receipt: Receipt, now: Timestamp) -> bool {
+    /// Takes a statement over if it is newer; whether it was. `grace`: for how long the drained
+    /// holder's packets are still taken (rule S3).
+    fn take(&mut self, receipt: Receipt, grace: Duration, now: Timestamp) -> bool {
         let order = |receipt: &Receipt| (receipt.fence, receipt.phase);
         let stale = |newest: &Receipt| match self.doubtful {
             true => order(newest) > order(&receipt),
@@ -142,7 +144,7 @@ impl Known {
             .map(|holder| Drain {
                 holder,
                 number: receipt.fence.number,
-                until: now + DRAIN,
+                until: now + grace,
                 last: None,
             });
         if receipt.phase == Phase::Alone {
@@ -190,6 +192,8 @@ impl SiteMachine {
         if Way::of(body) != Some(Way::Statement) {
             return self.station.out.drop_because(DropReason::Malformed);
         }
+        let links = &self.links;
+        let grace = |node| links.get(&node)?.leg.as_ref().map(Leg::grace);
         let known = self.clients.get_mut(&client);
         let Some((known, key)) = known.and_then(|known| {
             let key = known.key.as_ref()?.duplicate();
@@ -207,7 +211,8 @@ impl SiteMachine {
                 return self.station.out.drop_because(reason);
             }
         };
-        let taken = known.take(receipt, now);
+        let grace = receipt.drained.and_then(grace).unwrap_or_default();
+        let taken = known.take(receipt, grace, now);
         let in_force = known
             .newest
             .filter(|newest| newest.fence == receipt.fence && newest.phase >= receipt.phase);
@@ -306,13 +311,13 @@ impl SiteMachine {
 }
 
 const ASK_AGAIN: Duration = Duration::from_secs(1);
-/// Rule S3: what was sealed before a commit is taken for so long.
-const DRAIN: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::receipt::Fence;
+
+    const DRAIN: Duration = Duration::from_millis(1200);
 
     fn receipt(number: u32, phase: Phase, holder: u64, drained: Option<u64>) -> Receipt {
         Receipt {
@@ -336,9 +341,13 @@ mod tests {
     #[test]
     fn a_lower_statement_never_replaces_a_greater_one() {
         let mut known = Known::default();
-        assert!(known.take(receipt(5, Phase::Alone, 2, None), Timestamp::ZERO));
-        assert!(!known.take(receipt(4, Phase::Alone, 1, None), Timestamp::ZERO));
-        assert!(!known.take(receipt(5, Phase::Shared, 1, Some(2)), Timestamp::ZERO));
+        assert!(known.take(receipt(5, Phase::Alone, 2, None), DRAIN, Timestamp::ZERO));
+        assert!(!known.take(receipt(4, Phase::Alone, 1, None), DRAIN, Timestamp::ZERO));
+        assert!(!known.take(
+            receipt(5, Phase::Shared, 1, Some(2)),
+            DRAIN,
+            Timestamp::ZERO
+        ));
         assert!(!known.accepts(NodeId(1), 0, Timestamp::ZERO));
         assert!(known.accepts(NodeId(2), 0, Timestamp::ZERO));
     }
@@ -346,13 +355,17 @@ mod tests {
     #[test]
     fn both_holders_are_valid_until_the_commit_and_the_old_one_only_up_to_its_last_packet() {
         let mut known = Known::default();
-        known.take(receipt(1, Phase::Alone, 1, None), Timestamp::ZERO);
-        known.take(receipt(2, Phase::Shared, 2, Some(1)), Timestamp::ZERO);
+        known.take(receipt(1, Phase::Alone, 1, None), DRAIN, Timestamp::ZERO);
+        known.take(
+            receipt(2, Phase::Shared, 2, Some(1)),
+            DRAIN,
+            Timestamp::ZERO,
+        );
         assert!(
             known.accepts(NodeId(1), 9, Timestamp::ZERO)
                 && known.accepts(NodeId(2), 0, Timestamp::ZERO)
         );
-        known.take(receipt(2, Phase::Alone, 2, Some(1)), Timestamp::ZERO);
+        known.take(receipt(2, Phase::Alone, 2, Some(1)), DRAIN, Timestamp::ZERO);
         assert!(known.accepts(NodeId(1), 9, Timestamp::ZERO));
         known.drain.as_mut().unwrap().last = Some(8);
         assert!(known.accepts(NodeId(1), 8, Timestamp::ZERO));
@@ -375,7 +388,11 @@ mod tests {
     #[test]
     fn return_flows_follow_their_packets_while_two_holders_are_valid() {
         let mut known = Known::default();
-        known.take(receipt(2, Phase::Shared, 2, Some(1)), Timestamp::ZERO);
+        known.take(
+            receipt(2, Phase::Shared, 2, Some(1)),
+            DRAIN,
+            Timestamp::ZERO,
+        );
         let flow = FlowHash(7);
         assert_eq!(known.holder_for(flow, Timestamp::ZERO), Some(NodeId(1)));
         known.note_flow(flow, NodeId(2), Timestamp::ZERO);
