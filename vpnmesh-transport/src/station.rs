@@ -109,6 +109,34 @@ pub struct Station {
     lateness: Lateness,
     /// A responder knows a later life of ours than this one: the greatest counter it named.
     seen: Option<u64>,
+    claims: Claims,
+}
+
+/// How often each peer was believed that it knows a later life of ours. A life costs all sessions,
+/// so who makes lives up can end ours only so often.
+#[derive(Debug, Default)]
+struct Claims {
+    /// When each peer's bucket will be empty; at most [`MAX_COOKIES`] that are not yet.
+    empty_at: BTreeMap<PublicKey, Timestamp>,
+}
+
+impl Claims {
+    /// Whether `peer` is believed once more.
+    fn take(&mut self, peer: PublicKey, now: Timestamp) -> bool {
+        if self.empty_at.len() >= MAX_COOKIES {
+            self.empty_at.retain(|_, empty_at| *empty_at > now);
+        }
+        let known = self.empty_at.get(&peer).copied();
+        if known.is_none() && self.empty_at.len() >= MAX_COOKIES {
+            return false;
+        }
+        let filled = known.unwrap_or_default().max(now) + PER_CLAIM;
+        let fits = filled.since(now) <= PER_CLAIM * CLAIMS;
+        if fits {
+            self.empty_at.insert(peer, filled);
+        }
+        fits
+    }
 }
 
 /// How much later than asked the driver came.
@@ -144,6 +172,7 @@ impl Station {
             relayed: VecDeque::new(),
             lateness: Lateness::default(),
             seen: None,
+            claims: Claims::default(),
         })
     }
 
@@ -256,8 +285,10 @@ impl Station {
             Progress::Refused(refusal) => {
                 self.out.drop_because(DropReason::Refused);
                 let own = self.config.incarnation.counter;
+                let peer = pending.initiator.peer();
                 if let Refusal::Stale { seen } = refusal
                     && (own..own.saturating_add(MAX_ROLLBACK)).contains(&seen)
+                    && self.claims.take(peer, now)
                 {
                     self.seen = self.seen.max(Some(seen));
                 }
@@ -489,7 +520,42 @@ const MAX_COOKIES: usize = 1024;
 const MAX_RELAYED: usize = 256;
 /// A counter further ahead than this was never ours: no disk is that old.
 const MAX_ROLLBACK: u64 = 1 << 32;
+/// A disk that was rolled back twice, and a clone of us that still runs, are believed at once.
+const CLAIMS: u32 = 3;
+const PER_CLAIM: Duration = Duration::from_secs(60);
 /// A timer later than this was not scheduled in time.
 const LATE: Duration = Duration::from_millis(3);
 /// A machine that slept (a laptop's lid) is not "late" for hours.
 const MAX_LATE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_makes_lives_up_is_believed_once_a_minute() {
+        let mut claims = Claims::default();
+        let (liar, other) = (PublicKey([1; 32]), PublicKey([2; 32]));
+        let now = Timestamp::ZERO + Duration::from_secs(1000);
+        let believed = (0..600).filter(|tick| {
+            let now = now + Duration::from_millis(100) * *tick;
+            claims.take(liar, now)
+        });
+        assert_eq!(believed.count() as u32, CLAIMS);
+        assert!(claims.take(other, now), "others are believed all the same");
+        assert!(claims.take(liar, now + PER_CLAIM));
+    }
+
+    #[test]
+    fn the_memory_of_claims_is_bounded() {
+        let mut claims = Claims::default();
+        let key = |n: u32| {
+            let mut bytes = [0; 32];
+            bytes[..4].copy_from_slice(&n.to_le_bytes());
+            PublicKey(bytes)
+        };
+        let believed = (0..2000).filter(|n| claims.take(key(*n), Timestamp::ZERO));
+        assert_eq!(believed.count(), MAX_COOKIES);
+        assert!(claims.take(key(5000), Timestamp::ZERO + PER_CLAIM));
+    }
+}
