@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use vpnmesh_core::{Membership, NodeId, NodeState, PublicKey, SessionId, SiteId, Timestamp};
 
+use super::covers::Counted;
 use super::held::{Held, Role};
 use super::relay::RelayBudget;
 use super::shadows::Root;
@@ -150,6 +151,7 @@ impl NodeMachine {
             root: None,
             making: None,
             shadows: Vec::new(),
+            counted: Counted::default(),
             lives: BTreeMap::new(),
             rostered: false,
             paths: BTreeMap::new(),

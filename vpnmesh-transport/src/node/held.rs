@@ -7,6 +7,7 @@ use vpnmesh_core::{NodeId, Secret, SiteId, Tier, Timestamp};
 
 use super::activate::Opened;
 use super::branches::BranchKey;
+use super::covers::Counted;
 use super::relay::RelayBudget;
 use super::shadows::{Making, Root};
 use super::told::Told;
@@ -35,6 +36,8 @@ pub(super) struct Held {
     pub(super) making: Option<Making>,
     /// Shadows that the client's roster names, best first.
     pub(super) shadows: Vec<NodeId>,
+    /// What the session adds to the shadows' digests.
+    pub(super) counted: Counted,
     /// The lives in which the shadows took their branches; unknown after a takeover.
     pub(super) lives: BTreeMap<NodeId, Incarnation>,
     /// Whether the client confirmed the roster of the record's generation.

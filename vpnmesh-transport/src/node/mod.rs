@@ -8,6 +8,7 @@
 mod activate;
 mod attach;
 mod branches;
+mod covers;
 mod export;
 mod forward;
 mod held;
@@ -41,6 +42,7 @@ use crate::wire::{Header, Kind};
 use crate::{DropReason, Error, Incarnation, Machine, Transmit, probe};
 
 use branches::{Branch, Branches};
+use covers::{Counted, Covers};
 use forward::Way;
 use held::Held;
 use peers::Peer;
@@ -241,6 +243,8 @@ pub struct NodeMachine {
     by_client: BTreeMap<ClientId, SessionId>,
     /// Own branches, of sessions held and shadowed.
     branches: Branches,
+    /// What shadows keep for us.
+    covers: Covers,
     /// The owner of a receiver index.
     channels: HashMap<u32, Owner>,
     /// Where inner addresses lie; emptied at [`MAX_ROUTES`] and with each membership.
@@ -334,6 +338,7 @@ impl NodeMachine {
             pending: BTreeMap::new(),
             by_client: BTreeMap::new(),
             branches: Branches::default(),
+            covers: Covers::default(),
             channels: HashMap::new(),
             routes: HashMap::new(),
             share: Share::default(),
@@ -580,9 +585,10 @@ impl NodeMachine {
 
     /// The session is over here: its keys are erased.
     fn end_session(&mut self, session: SessionId) {
-        let Some(held) = self.sessions.remove(&session) else {
+        let Some(mut held) = self.sessions.remove(&session) else {
             return;
         };
+        self.covers.change(&mut held, Counted::default());
         for index in held.leg.indices() {
             self.channels.remove(&index);
         }

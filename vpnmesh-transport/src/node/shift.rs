@@ -137,6 +137,7 @@ impl NodeMachine {
             let id = held.leg.sealing().id;
             held.leg.close_above(id, last);
         }
+        self.recount(session);
         self.tend_leaving(session, now);
     }
 

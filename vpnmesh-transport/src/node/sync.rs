@@ -7,11 +7,13 @@ use subtle::ConstantTimeEq;
 use vpnmesh_core::{NodeId, Ratio, Secret, SessionId, Timestamp};
 
 use super::branches::{Branch, BranchKey};
+use super::covers::Counted;
+use super::held::Held;
 use super::sums::Sums;
 use super::{NodeEvent, NodeMachine, PeerId};
 use crate::DropReason;
 use crate::message::NodeMessage;
-use crate::record::{BUCKETS, SessionRecord, bucket_of, digest_of};
+use crate::record::{BUCKETS, SessionRecord};
 use crate::schedule::{self, TookProof};
 
 impl NodeMachine {
@@ -233,6 +235,7 @@ impl NodeMachine {
         let mut batches: std::collections::BTreeMap<NodeId, Vec<SessionRecord>> =
             std::collections::BTreeMap::new();
         for session in std::mem::take(&mut self.dirty) {
+            self.recount(session);
             let Some(held) = self.sessions.get(&session) else {
                 continue;
             };
@@ -251,28 +254,29 @@ impl NodeMachine {
         }
     }
 
+    /// The session changed: so do the sums of its shadows.
+    pub(super) fn recount(&mut self, session: SessionId) {
+        if let Some(held) = self.sessions.get_mut(&session) {
+            let counted = Counted::of(held);
+            self.covers.change(held, counted);
+        }
+    }
+
     /// One digest for each node, over all sessions that it keeps for us. None is a digest too: it
     /// ends what a shadow has kept too long.
     pub(super) fn send_digests(&mut self, now: Timestamp) {
+        #[cfg(debug_assertions)]
+        for (session, held) in &self.sessions {
+            let counted = held.counted == Counted::of(held) || self.dirty.contains(session);
+            debug_assert!(counted, "whoever changes {session} counts it again");
+        }
         let nodes = self.peers.keys().filter_map(|id| match id {
-            PeerId::Node(node) => Some((*node, (0, 0))),
+            PeerId::Node(node) => Some((*id, self.covers.sums(*node).map_or((0, 0), Sums::whole))),
             PeerId::Site(_) => None,
         });
-        let mut digests: std::collections::BTreeMap<NodeId, (u32, u64)> = nodes.collect();
-        for held in self
-            .sessions
-            .values()
-            .filter(|held| held.is_primary() && held.rostered)
-        {
-            for node in &held.shadows {
-                if let Some((count, sum)) = digests.get_mut(node) {
-                    *count += 1;
-                    *sum = sum.wrapping_add(held.record.digest());
-                }
-            }
-        }
-        for (node, (count, sum)) in digests {
-            self.tell_node_peer(PeerId::Node(node), &NodeMessage::Digest { count, sum }, now);
+        let digests: Vec<(PeerId, (u32, u64))> = nodes.collect();
+        for (id, (count, sum)) in digests {
+            self.tell_node_peer(id, &NodeMessage::Digest { count, sum }, now);
         }
     }
 
@@ -296,16 +300,15 @@ impl NodeMachine {
             debug_assert_eq!(kept, counted, "sums follow their branches");
         }
         let sums = self.branches.sums(from, life);
-        let ours = sums.map_or((0, 0), Sums::whole);
-        let buckets = sums.map_or_else(|| vec![0; BUCKETS], |sums| sums.buckets().to_vec());
         let Some(peer) = self.peers.get_mut(&PeerId::Node(from)) else {
             return;
         };
-        if ours == theirs {
+        if sums.map_or((0, 0), Sums::whole) == theirs {
             peer.fresh_at = Some(now);
             return self.branches.note_match(from, life, now);
         }
         peer.fresh_at = peer.fresh_at.or(Some(now));
+        let buckets = sums.map_or_else(|| vec![0; BUCKETS], |sums| sums.buckets().to_vec());
         self.tell_node_peer(PeerId::Node(from), &NodeMessage::Buckets(buckets), now);
     }
 
@@ -313,28 +316,25 @@ impl NodeMachine {
         if sums.len() != BUCKETS {
             return self.station.out.drop_because(DropReason::Malformed);
         }
-        let mut own = vec![(0u64, Vec::new()); BUCKETS];
-        for held in self
-            .sessions
-            .values()
-            .filter(|held| held.shadows.contains(&from) && held.rostered)
-        {
-            let record = &held.record;
-            let (sum, list) = &mut own[bucket_of(record.session)];
-            *sum = sum.wrapping_add(digest_of(record.session, record.generation, record.version));
-            list.push((record.session, record.generation, record.version));
-        }
-        let mismatching = own
-            .into_iter()
-            .enumerate()
-            .filter(|(bucket, (sum, _))| sums[*bucket] != *sum);
-        for (bucket, (_, sessions)) in mismatching.take(BUCKETS_AT_ONCE) {
+        let own = self.covers.sums(from).map(Sums::buckets);
+        let own_of = |bucket: usize| own.map_or(0, |own| own[bucket]);
+        let mismatching = (0..BUCKETS).filter(|bucket| own_of(*bucket) != sums[*bucket]);
+        let lists: Vec<_> = mismatching
+            .take(BUCKETS_AT_ONCE)
+            .map(|bucket| {
+                let sessions = self.covers.bucket(from, bucket);
+                let records = sessions.filter_map(|session| self.sessions.get(&session));
+                let state = |held: &Held| {
+                    let record = &held.record;
+                    (record.session, record.generation, record.version)
+                };
+                (bucket, records.map(state).collect())
+            })
+            .collect();
+        for (bucket, sessions) in lists {
             let bucket = u8::try_from(bucket).unwrap_or(u8::MAX);
-            self.tell_node_peer(
-                PeerId::Node(from),
-                &NodeMessage::Have { bucket, sessions },
-                now,
-            );
+            let message = NodeMessage::Have { bucket, sessions };
+            self.tell_node_peer(PeerId::Node(from), &message, now);
         }
     }
 
