@@ -1,12 +1,14 @@
 //! What clients, nodes and sites have in common: identity, handshake attempts, membership, exits.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use vpnmesh_core::{Membership, PublicKey, Secret, SessionId, SiteId, Timestamp, Version};
+use vpnmesh_core::{
+    ClientEntry, Membership, PublicKey, Secret, SessionId, SiteId, Timestamp, Version,
+};
 
 use crate::channel::{Channel, ChannelId, End};
 use crate::handshake::{Attempt, Cookie, Initiator, Progress, Refusal, ResponderConfig};
@@ -102,6 +104,7 @@ pub struct Station {
     pub(crate) config: StationConfig,
     pub(crate) out: Outbox,
     pub(crate) membership: Membership,
+    pub(crate) clients: ClientIndex,
     attempts: BTreeMap<u32, Pending>,
     attempt_counter: u32,
     cookies: BTreeMap<PublicKey, Cookie>,
@@ -110,6 +113,27 @@ pub struct Station {
     /// A responder knows a later life of ours than this one: the greatest counter it named.
     seen: Option<u64>,
     claims: Claims,
+}
+
+/// Finds clients by key: a mesh has many more of them than of anything else.
+#[derive(Debug, Default)]
+pub(crate) struct ClientIndex(HashMap<PublicKey, usize>);
+
+impl ClientIndex {
+    fn new(membership: &Membership) -> Self {
+        let keys = membership.clients.iter().enumerate();
+        Self(keys.map(|(place, client)| (client.key, place)).collect())
+    }
+
+    /// The client of that key, in the membership that the index was made of.
+    pub(crate) fn find<'m>(
+        &self,
+        membership: &'m Membership,
+        key: &PublicKey,
+    ) -> Option<&'m ClientEntry> {
+        let client = membership.clients.get(*self.0.get(key)?)?;
+        (client.key == *key).then_some(client)
+    }
 }
 
 /// How often each peer was believed that it knows a later life of ours. A life costs all sessions,
@@ -165,6 +189,7 @@ impl Station {
         Ok(Self {
             config,
             out: Outbox::default(),
+            clients: ClientIndex::new(&membership),
             membership,
             attempts: BTreeMap::new(),
             attempt_counter: 0,
@@ -359,6 +384,7 @@ impl Station {
         if membership.version <= self.membership.version {
             return false;
         }
+        self.clients = ClientIndex::new(&membership);
         self.membership = membership;
         self.config.membership = signed.to_vec();
         true

@@ -17,11 +17,12 @@ use crate::handshake::{Authority, Decision, Established, Load, Refusal, Request}
 use crate::leg::Leg;
 use crate::message::{self, ClientMessage, ToSite};
 use crate::record::SessionRecord;
-use crate::station::Hello;
+use crate::station::{ClientIndex, Hello};
 
 /// Says who may shake hands with this node.
 struct Gate<'a> {
     membership: &'a Membership,
+    clients: &'a ClientIndex,
     me: NodeId,
     local_index: u32,
 }
@@ -31,7 +32,7 @@ impl Authority for Gate<'_> {
         let node = self.membership.node_by_key(peer);
         node.is_some_and(|node| node.state != NodeState::Removed)
             || self.membership.site_by_key(peer).is_some()
-            || self.membership.client_by_key(peer).is_some()
+            || self.clients.find(self.membership, peer).is_some()
     }
 
     fn decide(&mut self, request: &Request<'_>) -> Decision {
@@ -40,7 +41,7 @@ impl Authority for Gate<'_> {
             payload: Vec::new(),
         };
         let own = self.membership.node(self.me).map(|node| node.state);
-        let client = self.membership.client_by_key(&request.peer);
+        let client = self.clients.find(self.membership, &request.peer);
         let owns = |session: SessionId| client.is_some_and(|client| session.belongs_to(client.id));
         match message::decode(request.payload) {
             Ok(Hello::Link { .. }) if client.is_none() => accept,
@@ -64,6 +65,7 @@ impl NodeMachine {
         let local_index = self.fresh_index();
         let mut gate = Gate {
             membership: &self.station.membership,
+            clients: &self.station.clients,
             me: self.me,
             local_index,
         };

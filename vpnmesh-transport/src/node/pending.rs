@@ -38,7 +38,8 @@ impl NodeMachine {
         from: SocketAddr,
         now: Timestamp,
     ) {
-        let Some(client) = self.station.membership.client_by_key(&established.peer) else {
+        let membership = &self.station.membership;
+        let Some(client) = self.station.clients.find(membership, &established.peer) else {
             return;
         };
         let (client, tier) = (client.id, client.tier);

@@ -130,7 +130,8 @@ impl NodeMachine {
 
     /// Whether a record is one that `from` may send as its session's primary.
     fn is_genuine(&self, from: NodeId, record: &SessionRecord) -> bool {
-        let client = self.station.membership.client_by_key(&record.client_key);
+        let membership = &self.station.membership;
+        let client = self.station.clients.find(membership, &record.client_key);
         record.holders.first() == Some(&from)
             && record.is_bounded()
             && record.session.belongs_to(record.client)
