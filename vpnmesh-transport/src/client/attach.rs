@@ -38,10 +38,15 @@ impl ClientMachine {
         self.dial(key, Route::Direct(address), hello, now);
     }
 
-    /// Whether the holder can be asked for fresh secrets: it answers and no move is under way.
+    /// Whether the holder can be asked for fresh secrets: it answers, no move is under way, and there
+    /// is something to protect. Secrets that carried no packet since they were made may stay.
     pub(super) fn may_refresh(&self) -> bool {
-        let active = self.active.as_ref();
-        self.planned.is_none() && active.is_some_and(|holder| holder.activation.is_none())
+        let Some(active) = self.active.as_ref().filter(|_| self.planned.is_none()) else {
+            return false;
+        };
+        let used = Some(active.leg.traffic()) != self.traffic_when_fresh;
+        let due = used || self.worn || self.unrefreshed_since.is_some();
+        due && active.activation.is_none()
     }
 
     /// Keys that are nearly spent are a reason for fresh secrets; spent ones for a new move.
@@ -86,6 +91,7 @@ impl ClientMachine {
     /// The owner wants fresh secrets before the timer does.
     pub(super) fn refresh_now(&mut self, now: Timestamp) {
         if self.refresh_failures == 0 && self.active.is_some() {
+            self.traffic_when_fresh = None; // whether they were used or not
             self.refresh_at = self.refresh_at.min(now);
             self.refresh_if_due(now);
             self.flush(now);
@@ -226,6 +232,7 @@ impl ClientMachine {
         self.unrefreshed_since = None;
         self.refresh_failures = 0;
         self.usage = Usage::since(now);
+        self.traffic_when_fresh = self.active.as_ref().map(|holder| holder.leg.traffic());
         let every = self.timers.refresh_every;
         self.refresh_at = now + every - self.station.jitter(every / 10);
     }
@@ -450,5 +457,21 @@ mod tests {
         wear(&mut client, limit);
         client.handle_timeout(later);
         assert!(client.active.is_none(), "without a roster it starts afresh");
+    }
+
+    #[test]
+    fn secrets_that_carried_nothing_are_not_renewed() {
+        let mut client = client();
+        let later = rig::START + client.timers.refresh_every * 2;
+        client.active.as_mut().unwrap().leg.note_heard(later);
+        assert!(!client.may_refresh());
+        let packet = crate::flow::tests::udp(
+            [10, 0, 0, 11].into(),
+            [10, 1, 0, 21].into(),
+            (1, 2),
+            b"used",
+        );
+        client.handle_inner(&packet, later);
+        assert!(client.may_refresh() && client.refresh_at <= later);
     }
 }

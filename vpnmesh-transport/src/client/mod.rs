@@ -22,7 +22,7 @@ use vpnmesh_core::{ClientId, KeyUsage, NodeId, SessionId, SiteId, Tier, Timestam
 
 use crate::flow::{FlowTable, InnerPacket};
 use crate::handshake::{Direction, direction};
-use crate::leg::{Cadence, Leg, Opened};
+use crate::leg::{Cadence, Leg, Opened, Traffic};
 use crate::message::{self, ClientMessage, HolderMessage};
 use crate::path::PathFigures;
 use crate::probe::{self, Prober};
@@ -55,8 +55,8 @@ pub struct ClientTimers {
     /// How often the active holder is asked whether it lives. Default: 250 ms busy, 15 s idle; idle
     /// above 25 s lets address translators forget the path.
     pub cadence: Cadence,
-    /// A fresh handshake at least this often. Default 120 s, as WireGuard; longer keeps old secrets
-    /// alive longer.
+    /// A fresh handshake at least this often while packets flow. Default 120 s, as WireGuard; longer
+    /// keeps old secrets alive longer.
     pub refresh_every: Duration,
     /// After a crash takeover a fresh handshake starts within this time. Default 1 s; shorter makes
     /// a storm when a large node dies.
@@ -201,6 +201,8 @@ pub struct ClientMachine {
     next_dial: Timestamp,
     refresh_at: Timestamp,
     refresh_failures: u32,
+    /// What the active holder had carried when its secrets were fresh.
+    traffic_when_fresh: Option<Traffic>,
     /// Whether the active holder's keys were seen to be nearly spent.
     worn: bool,
     unrefreshed_since: Option<Timestamp>,
@@ -267,6 +269,7 @@ impl ClientMachine {
             next_dial: now,
             refresh_at: Timestamp::MAX,
             refresh_failures: 0,
+            traffic_when_fresh: None,
             worn: false,
             unrefreshed_since: None,
             usage: Usage::since(now),
