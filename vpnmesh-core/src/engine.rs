@@ -16,8 +16,8 @@ use std::time::Duration;
 use crate::{
     Action, ActionKind, Budget, Cause, Command, Decision, EnginePolicy, Error, Event, Failover,
     FailurePredictor, FreezeGuard, HealthReport, Journal, Membership, NodeId, NodeSample,
-    NodeState, Origin, Permit, ShadowCandidate, ShadowPolicy, Timestamp, Topology, Witnesses,
-    rank_candidates,
+    NodeState, Origin, Permit, ShadowCandidate, ShadowPolicy, Timestamp, Topology, Verdict,
+    Witnesses, rank_candidates,
 };
 
 pub use node::NodeStatus;
@@ -38,7 +38,8 @@ pub struct Engine {
     journal: Journal,
     own_delay: Duration,
     recheck_at: Timestamp, // when somebody's silence may have become a death
-    now: Timestamp,        // of the last call
+    stale_until: Option<Timestamp>, // loss measured before the start; none before the first membership
+    now: Timestamp,                 // of the last call
     strangers: u64,
     actions: VecDeque<Action>, // drained after every call
 }
@@ -62,6 +63,7 @@ impl Engine {
             journal: Journal::default(),
             own_delay: Duration::ZERO,
             recheck_at: Timestamp::MAX,
+            stale_until: None,
             now: Timestamp::ZERO,
             strangers: 0,
             actions: VecDeque::new(),
@@ -71,6 +73,8 @@ impl Engine {
     /// The membership changed. Nodes that a former engine left draining go on draining.
     pub fn handle_membership(&mut self, membership: &Membership, now: Timestamp) {
         self.now = now;
+        self.stale_until
+            .get_or_insert(now + self.policy.witness.stale_loss);
         let before = std::mem::replace(&mut self.topology, Topology::from(membership));
         let gone: Vec<NodeId> = self
             .nodes
@@ -88,6 +92,16 @@ impl Engine {
         self.settle(now);
     }
 
+    /// A former engine removed these nodes by itself: a new start brings them back without an
+    /// operator. Call it after the first membership.
+    pub fn handle_inherited(&mut self, nodes: &BTreeSet<NodeId>) {
+        for node in nodes {
+            if let Some(watched) = self.nodes.get_mut(node) {
+                watched.failover.allow_return();
+            }
+        }
+    }
+
     /// A node was measured. Strangers are counted and ignored.
     pub fn handle_sample(&mut self, node: NodeId, sample: &NodeSample, now: Timestamp) {
         self.now = now;
@@ -96,7 +110,11 @@ impl Engine {
             return;
         };
         watched.handle_sample(sample, now);
-        self.predictor.observe(node, sample, now);
+        if self.is_loss_stale(now) {
+            self.predictor.observe(node, &without_loss(sample), now);
+        } else {
+            self.predictor.observe(node, sample, now);
+        }
         self.judge(node, now);
     }
 
@@ -107,7 +125,9 @@ impl Engine {
             self.strangers += 1;
             return;
         }
-        self.witnesses.handle_report(report, now);
+        if report.verdict != Verdict::Troubled || !self.is_loss_stale(now) {
+            self.witnesses.handle_report(report, now);
+        }
         let memory = self.policy.witness.memory;
         if let Some(reporter) = self.nodes.get_mut(&report.from) {
             reporter.handle_report(report, now, memory);
@@ -321,6 +341,11 @@ impl Engine {
         }
     }
 
+    /// Whether loss that is told now was measured before this engine started.
+    fn is_loss_stale(&self, now: Timestamp) -> bool {
+        self.stale_until.is_none_or(|until| now < until)
+    }
+
     fn permit(&self, now: Timestamp) -> Permit {
         let automatic = |node: &&NodeId| {
             let origin = self
@@ -380,6 +405,12 @@ impl Engine {
             self.actions.push_back(Action { kind, cause });
         }
     }
+}
+
+fn without_loss(sample: &NodeSample) -> NodeSample {
+    let mut sample = sample.clone();
+    sample.paths.iter_mut().for_each(|path| path.loss = None);
+    sample
 }
 
 impl fmt::Debug for Engine {

@@ -153,6 +153,8 @@ pub struct Failover {
     joined: bool,
     /// Whether a node that comes back may be restored without an operator.
     may_return: bool,
+    /// Whether it was removed as dead: its life then refutes that.
+    buried: bool,
     /// Held by an operator.
     held: bool,
     permit: Permit,
@@ -191,6 +193,7 @@ impl Failover {
             dead: None,
             joined: false,
             may_return: false,
+            buried: false,
             held: false,
             permit: Permit::Free,
             candidates: Vec::new(),
@@ -207,13 +210,28 @@ impl Failover {
         }
     }
 
-    /// A node that an earlier engine removed. Only an operator takes it back.
+    /// A node that an earlier engine removed. Only an operator takes it back, unless
+    /// [`Failover::allow_return`] says otherwise.
     #[must_use]
     pub fn removed(node: NodeId, policy: FailoverPolicy) -> Self {
         Self {
             state: FailoverState::Removed,
             ..Self::new(node, policy)
         }
+    }
+
+    /// An earlier engine removed it by itself: a new start brings it back without an operator.
+    pub fn allow_return(&mut self) {
+        self.may_return |= self.state == FailoverState::Removed;
+    }
+
+    /// Whether automation removed it as dead, so that its life alone brings it back.
+    ///
+    /// A node that was left because of its risk has no traffic any more by which anybody could tell
+    /// that it is well: it comes back with a new start, or by an operator.
+    #[must_use]
+    pub const fn may_live_on(&self) -> bool {
+        self.buried && self.may_return
     }
 
     /// The node it moves traffic away from.

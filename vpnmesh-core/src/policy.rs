@@ -182,6 +182,11 @@ pub struct WitnessPolicy {
     pub lone_persistence: Duration,
     /// A reporter that runs later than this is no witness. Default 250 ms.
     pub max_own_delay: Duration,
+    /// Span after the engine's start in which loss does not count, as it was measured before, maybe
+    /// in a network that is healed by now; silence counts at once. Default 16 s: the 64 probes, four
+    /// a second, that a node's loss is made of. Shorter: a controller that starts after an outage
+    /// drains nodes that are well; longer: it sees loss later.
+    pub stale_loss: Duration,
 }
 
 impl Default for WitnessPolicy {
@@ -193,6 +198,7 @@ impl Default for WitnessPolicy {
             persistence: Duration::from_secs(2),
             lone_persistence: Duration::from_secs(5),
             max_own_delay: Duration::from_millis(250),
+            stale_loss: Duration::from_secs(16),
         }
     }
 }
@@ -295,15 +301,16 @@ mod tests {
     }
 
     #[test]
-    fn one_witness_is_refused() {
-        let mut policy = EnginePolicy::default();
-        policy.witness.needed = 1;
-        assert!(policy.check().is_err());
-    }
-    #[test]
     fn a_lone_voice_that_counts_sooner_than_two_is_refused() {
         let mut policy = EnginePolicy::default();
         policy.witness.lone_persistence = Duration::from_secs(1);
+        assert!(policy.check().is_err());
+    }
+
+    #[test]
+    fn one_witness_is_refused() {
+        let mut policy = EnginePolicy::default();
+        policy.witness.needed = 1;
         assert!(policy.check().is_err());
     }
 }

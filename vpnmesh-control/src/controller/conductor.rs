@@ -7,7 +7,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use vpnmesh_core::{
@@ -29,11 +29,10 @@ pub(super) struct Conductor {
     state: MeshState,
     engine: Engine,
     said: BTreeMap<NodeId, Said>,                        // members only
-    inherited: BTreeSet<NodeId>, // removed by automation before this engine started
-    proposals: VecDeque<Proposal>, // at most MAX_PROPOSALS
-    effects: VecDeque<Effect>,   // drained after every entry
+    proposals: VecDeque<Proposal>,                       // at most MAX_PROPOSALS
+    effects: VecDeque<Effect>,                           // drained after every entry
     answers: VecDeque<(Ticket, Result<Changed, Error>)>, // likewise
-    notes: VecDeque<String>,     // at most MeshStatus::MAX_NOTES
+    notes: VecDeque<String>,                             // at most MeshStatus::MAX_NOTES
     pub(super) counters: Counters,
 }
 
@@ -76,7 +75,6 @@ impl Conductor {
             state: MeshState::default(),
             engine: Engine::new(policy, predictor).map_err(Error::Policy)?,
             said: BTreeMap::new(),
-            inherited: BTreeSet::new(),
             proposals: VecDeque::new(),
             effects: VecDeque::new(),
             answers: VecDeque::new(),
@@ -94,7 +92,6 @@ impl Conductor {
         now: Timestamp,
     ) {
         self.state = state;
-        self.inherited.clone_from(self.state.may_return());
         self.propose(Wanted::Term(term));
         if self.state.is_empty() {
             let nodes = founding.nodes.iter().cloned().map(MeshCommand::PutNode);
@@ -104,6 +101,7 @@ impl Conductor {
             members.for_each(|member| self.propose(Wanted::Command(member)));
         }
         self.engine.handle_membership(&self.state.membership(), now);
+        self.engine.handle_inherited(self.state.may_return());
         for node in self.state.held().clone() {
             let _ = self.engine.handle_command(Command::Hold { node }, now); // gone meanwhile
         }
@@ -295,7 +293,7 @@ impl Conductor {
             Some(Then::Order(command)) => {
                 let _ = self.engine.handle_command(command, now); // forgotten in the meantime
             }
-            Some(Then::Join(node)) => self.join(node, now),
+            Some(Then::Join(node)) => self.engine.handle_event(Event::NodeJoined { node }, now),
         }
         if let Some(ticket) = proposal.ticket {
             let changed = Changed {
@@ -399,18 +397,6 @@ impl Conductor {
             self.notes.pop_front();
         }
         self.notes.push_back(note);
-    }
-
-    /// A node came back. An engine that did not see it go cannot know that it may return.
-    fn join(&mut self, node: NodeId, now: Timestamp) {
-        self.engine.handle_event(Event::NodeJoined { node }, now);
-        let removed = self
-            .state
-            .node(node)
-            .is_some_and(|n| n.state == NodeState::Removed);
-        if self.inherited.remove(&node) && removed && self.state.may_return().contains(&node) {
-            let _ = self.engine.handle_command(Command::Undrain { node }, now); // it is known
-        }
     }
 
     /// What the engine wants becomes proposals.

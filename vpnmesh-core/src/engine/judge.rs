@@ -20,8 +20,13 @@ impl Engine {
         self.policy.witness.silence + 4 * self.own_delay
     }
 
-    /// What is known about `node` has changed: is it at risk, sick, dead?
+    /// What is known about `node` has changed: is it at risk, sick, dead, or back?
     pub(super) fn judge(&mut self, node: NodeId, now: Timestamp) {
+        self.judge_health(node, now);
+        self.judge_return(node, now);
+    }
+
+    fn judge_health(&mut self, node: NodeId, now: Timestamp) {
         let Some(forecast) = self.forecast(node, now) else {
             return self.judge_life(node, now);
         };
@@ -82,6 +87,19 @@ impl Engine {
                 }
                 watched.handle_alive();
             }
+        }
+    }
+
+    /// A node that automation removed as dead, that lives on and was well for the whole dwell, comes
+    /// back without starting anew.
+    fn judge_return(&mut self, node: NodeId, now: Timestamp) {
+        let silence = self.silence();
+        let accused = self.witnesses.dead(node, false, now).is_some();
+        let Some(watched) = self.nodes.get_mut(&node) else {
+            return;
+        };
+        if watched.has_recovered(accused, silence, now) {
+            self.touch(node, now, |f| f.handle_joined(now));
         }
     }
 

@@ -38,6 +38,7 @@ pub(super) struct Watched {
     pub(super) load: Ratio,
     forecast: Option<Forecast>,
     own_word: Option<(Ratio, Timestamp)>, // its own forecast, and until when it counts
+    well_since: Option<Timestamp>,        // while it is removed and lives on
     rtts: BTreeMap<NodeId, Duration>,     // at most NodeSample::MAX_PATHS
 }
 
@@ -50,6 +51,7 @@ impl Watched {
             load: Ratio::ZERO,
             forecast: None,
             own_word: None,
+            well_since: None,
             rtts: BTreeMap::new(),
         }
     }
@@ -98,6 +100,27 @@ impl Watched {
             heard_at: Some(now),
             ..Self::new(failover)
         };
+    }
+
+    /// Whether it was removed as dead, but was heard and well for the whole dwell.
+    pub(super) fn has_recovered(
+        &mut self,
+        accused: bool,
+        silence: Duration,
+        now: Timestamp,
+    ) -> bool {
+        let heard = self.heard_at.is_some_and(|at| now.since(at) <= silence);
+        let well = heard && !accused && !self.sick;
+        if !self.is_removed() || !self.failover.may_live_on() || !well {
+            self.well_since = None;
+            return false;
+        }
+        let since = *self.well_since.get_or_insert(now);
+        let recovered = now.since(since) >= self.failover.policy().dwell;
+        if recovered {
+            self.well_since = None;
+        }
+        recovered
     }
 
     /// The engine did not run: the node's silence counts from now.

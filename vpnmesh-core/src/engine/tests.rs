@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     Authority, BudgetPolicy, Evidence, FailoverState, Forecast, FreezePolicy, Metric, NodeEntry,
-    PublicKey, Ratio, Refusal, Region, Verdict,
+    PathSample, PublicKey, Ratio, Refusal, Region, Verdict, WitnessPolicy,
 };
 
 /// Believes the processor load: what a test wants the risk to be.
@@ -460,4 +460,147 @@ proptest! {
             prop_assert!(wakes < 2000, "a busy loop: {engine:?}");
         }
     }
+}
+
+fn troubled(from: u64, about: u64) -> HealthReport {
+    HealthReport {
+        verdict: Verdict::Troubled,
+        ..silent(from, about)
+    }
+}
+
+#[test]
+fn loss_that_was_measured_before_the_engine_started_drains_nobody() {
+    let mut engine = engine();
+    let mut begun = None;
+    for millis in (0..30_000).step_by(500) {
+        for from in 2..=5 {
+            engine.handle_report(&troubled(from, 1), at(millis));
+        }
+        if begun.is_none() && !actions(&mut engine).is_empty() {
+            begun = Some(millis);
+        }
+    }
+    let WitnessPolicy {
+        stale_loss,
+        persistence,
+        ..
+    } = WitnessPolicy::default();
+    let soonest = (stale_loss + persistence).as_millis() as u64;
+    assert!(begun.is_some_and(|millis| millis >= soonest), "{begun:?}");
+}
+
+#[test]
+fn a_predictor_sees_no_loss_from_before_the_start() {
+    /// Expects a failure wherever there is loss.
+    #[derive(Debug, Default)]
+    struct Losses(bool);
+    impl FailurePredictor for Losses {
+        fn observe(&mut self, _: NodeId, sample: &NodeSample, _: Timestamp) {
+            self.0 = sample.paths.iter().any(|path| path.loss.is_some());
+        }
+        fn forecast(&self, _: NodeId, horizon: Duration, _: Timestamp) -> Option<Forecast> {
+            Some(Forecast {
+                probability: if self.0 { Ratio::ONE } else { Ratio::ZERO },
+                horizon,
+                lead: None,
+                evidence: Vec::new(),
+                confidence: Ratio::ONE,
+            })
+        }
+    }
+    let mut engine = Engine::new(EnginePolicy::default(), Box::new(Losses::default())).unwrap();
+    engine.handle_membership(&membership(5), at(1000));
+    let sample = NodeSample {
+        paths: vec![PathSample {
+            peer: NodeId(2),
+            rtt: None,
+            jitter: None,
+            loss: Ratio::new(0.3),
+            packets: 64,
+        }],
+        ..NodeSample::default()
+    };
+    engine.handle_sample(NodeId(1), &sample, at(16_999));
+    assert!(!engine.node(NodeId(1)).unwrap().sick);
+    engine.handle_sample(NodeId(1), &sample, at(17_000));
+    assert!(engine.node(NodeId(1)).unwrap().sick);
+}
+
+#[test]
+fn silence_counts_from_the_start() {
+    let mut engine = engine();
+    let well = at(2500);
+    for node in 2..=5 {
+        risk(&mut engine, node, 0.1, well);
+        engine.handle_report(&silent(node, 1), well);
+    }
+    assert_eq!(state(&engine, 1), FailoverState::Removed);
+}
+
+/// `node` dies by the word of all others, and automation removes it.
+fn bury(engine: &mut Engine, node: u64, now: Timestamp) {
+    for other in (1..=5).filter(|other| *other != node) {
+        risk(engine, other, 0.1, now);
+        engine.handle_report(&silent(other, node), now);
+    }
+    assert_eq!(state(engine, node), FailoverState::Removed);
+    actions(engine);
+}
+
+/// All nodes live from second `from` to `until`, `node` with that risk; when it was restored.
+fn restored(engine: &mut Engine, node: u64, risk_of_it: f64, from: u64, until: u64) -> Option<u64> {
+    for second in from..until {
+        for other in 1..=5 {
+            let probability = if other == node { risk_of_it } else { 0.1 };
+            risk(engine, other, probability, at(second * 1000));
+        }
+        engine.handle_timeout(at(second * 1000));
+        let node = NodeId(node);
+        if actions(engine).contains(&ActionKind::RestoreNode { node }) {
+            return Some(second);
+        }
+    }
+    None
+}
+
+#[test]
+fn a_removed_node_that_lives_on_comes_back_once_it_was_well_for_the_dwell() {
+    let mut engine = engine();
+    bury(&mut engine, 1, at(5000));
+    assert_eq!(restored(&mut engine, 1, 0.9, 20, 40), None, "it is sick");
+    assert_eq!(restored(&mut engine, 1, 0.1, 40, 45), None, "not for long");
+    assert_eq!(restored(&mut engine, 1, 0.9, 45, 46), None, "sick again");
+    assert_eq!(restored(&mut engine, 1, 0.1, 46, 70), Some(56));
+}
+
+/// Carries a move of `node` out until it is removed.
+fn empty(engine: &mut Engine, node: u64, risk_of_it: f64) {
+    for millis in (0..20_000).step_by(100) {
+        for other in 1..=5 {
+            let probability = if other == node { risk_of_it } else { 0.1 };
+            risk(engine, other, probability, at(millis));
+        }
+        engine.handle_timeout(at(millis));
+        if let Some(standby) = state(engine, node).standby() {
+            let node = NodeId(node);
+            engine.handle_event(Event::StandbyReady { node, standby }, at(millis));
+        }
+    }
+    assert_eq!(state(engine, node), FailoverState::Removed);
+    actions(engine);
+}
+
+#[test]
+fn a_node_that_was_left_for_a_reason_does_not_come_back_because_it_lives() {
+    let mut engine = engine();
+    empty(&mut engine, 1, 0.9);
+    assert_eq!(restored(&mut engine, 1, 0.1, 20, 60), None);
+
+    let mut engine = self::engine();
+    let node = NodeId(1);
+    let drain = Command::Drain { node };
+    engine.handle_command(drain, at(0)).unwrap();
+    empty(&mut engine, 1, 0.1);
+    assert_eq!(restored(&mut engine, 1, 0.1, 20, 60), None);
 }

@@ -16,6 +16,7 @@ impl Failover {
             self.decline(refusal, cause);
         } else {
             self.remove(may_return, cause, now);
+            self.buried = true;
         }
         refusal.is_none()
     }

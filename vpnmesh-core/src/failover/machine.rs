@@ -305,6 +305,7 @@ impl Failover {
     pub(super) fn settle(&mut self, state: FailoverState) {
         self.state = state;
         self.origin = None;
+        self.buried = false;
         self.receded = None;
         self.broken = None;
         self.ready = false;

@@ -196,3 +196,34 @@ fn a_clone_with_the_same_counter_is_told_to_start_anew() {
     write(&mut conductor, at(0));
     assert_eq!(conductor.state().incarnation(node), Some(4));
 }
+
+/// `n1` lives again from second `from` to `until`; when it was taken back.
+fn taken_back(conductor: &mut Conductor, from: u64, until: u64) -> Option<u64> {
+    (from..until).find(|second| {
+        let now = at(second * 1000);
+        let sample = AgentReport::Sample(NodeSample::default());
+        conductor.handle_report(NodeId(1), sample, now);
+        conductor.handle_timeout(now);
+        write(conductor, now);
+        state_of(conductor, 1) == NodeState::Active
+    })
+}
+
+#[test]
+fn a_removed_node_that_lives_on_is_taken_back_after_the_dwell() {
+    let mut conductor = leading(MeshState::default(), 1);
+    kill(&mut conductor, at(100));
+    write(&mut conductor, at(100));
+    assert_eq!(state_of(&conductor, 1), NodeState::Removed);
+    assert_eq!(taken_back(&mut conductor, 30, 60), Some(40));
+
+    kill(&mut conductor, at(70_000));
+    write(&mut conductor, at(70_000));
+    let mut next = leading(conductor.state().clone(), 2);
+    assert_eq!(state_of(&next, 1), NodeState::Removed);
+    let lived_on = taken_back(&mut next, 80, 120);
+    assert_eq!(lived_on, None, "the next controller does not know why");
+    next.handle_hello(&hello(2)).unwrap();
+    write(&mut next, at(120_000));
+    assert_eq!(state_of(&next, 1), NodeState::Active, "a new start");
+}

@@ -47,7 +47,7 @@ pub(super) fn play(stage: &mut Stage) -> Result<(), Halt> {
         accepted,
         fenced,
     });
-    // The mesh took it for dead and removed it: only a new life lets it in again.
+    // The mesh took it for dead and removed it: a new life lets it in sooner than living on.
     stage.kill(&victim)
 }
 
