@@ -74,12 +74,12 @@ mod tests {
     fn lone_packets_keep_it_awake_and_a_stream_does_not() {
         let mut now = Timestamp::ZERO + Duration::from_secs(1);
         let mut alert = Alert::new(STAY, now);
-        now = now + Duration::from_millis(50);
+        now += Duration::from_millis(50);
         alert.handle_input(now);
         assert_eq!(alert.until(), now + STAY);
-        now = now + Duration::from_micros(200);
+        now += Duration::from_micros(200);
         alert.handle_sleep(now);
-        now = now + Duration::from_micros(300);
+        now += Duration::from_micros(300);
         alert.handle_input(now);
         assert!(alert.until() < now);
     }
@@ -91,7 +91,7 @@ mod tests {
         let (mut now, mut spent) = (start, Duration::ZERO);
         for _ in 0..10_000 {
             alert.handle_sleep(now);
-            now = now + Duration::from_millis(2);
+            now += Duration::from_millis(2);
             alert.handle_input(now);
             if alert.until() > now {
                 alert.handle_spent(now, now + STAY);

@@ -201,7 +201,11 @@ mod tests {
         let (mut a, mut b) = ChannelIo::pair(20).unwrap();
         let long = packet(false, true, &[7; 250]);
         let bytes = [&inner::super_head(100)[..], &long].concat();
-        assert_eq!(a.send(&bytes, &[0..bytes.len()]).packets, 3);
+        assert_eq!(
+            a.send(&bytes, std::slice::from_ref(&(0..bytes.len())))
+                .packets,
+            3
+        );
         let segments = received(&mut b);
         assert!(segments.len() == 3 && segments.iter().all(|segment| is_sound(segment)));
     }

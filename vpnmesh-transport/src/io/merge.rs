@@ -309,7 +309,10 @@ mod tests {
     #[test]
     fn what_is_no_packet_is_left_out() {
         let mut merger = Merger::new();
-        assert_eq!(merger.gather(&[0xff; 40], &[0..40]), 0);
+        assert_eq!(
+            merger.gather(&[0xff; 40], std::slice::from_ref(&(0..40))),
+            0
+        );
         assert_eq!(merger.gather(&[], &[]), 0);
     }
 }

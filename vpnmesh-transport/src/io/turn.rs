@@ -293,8 +293,9 @@ impl<M: Machine> Loop<M> {
         }
         self.transmit();
         while let Some(packet) = self.machine.poll_inner() {
-            let whole = [0..packet.len()];
-            deliver(&mut self.inner, &packet, &whole, &mut self.counters);
+            let whole = 0..packet.len();
+            let packets = std::slice::from_ref(&whole);
+            deliver(&mut self.inner, &packet, packets, &mut self.counters);
             self.machine.recycle(packet);
         }
         while let Some(event) = self.machine.poll_event() {
