@@ -24,12 +24,14 @@ mod order;
 mod policy;
 mod predictor;
 mod prefix;
+mod risk;
 mod secret;
 mod shadow;
 mod shard;
 mod telemetry;
 mod time;
 mod topology;
+mod traffic;
 mod tunnel;
 mod unit;
 mod witness;
@@ -54,12 +56,16 @@ pub use order::{MeshSigner, Order, OrderKind};
 pub use policy::{BudgetPolicy, EnginePolicy, FailoverPolicy, FreezePolicy, WitnessPolicy};
 pub use predictor::{FailurePredictor, ThresholdPredictor};
 pub use prefix::{Prefix, PrefixError};
+pub use risk::{ConnectionSample, PlainScorer, RiskScore, RiskScorer};
 pub use secret::Secret;
 pub use shadow::{Primary, ShadowCandidate, ShadowPolicy, choose_shadows, rank_candidates};
 pub use shard::{RendezvousAllocator, ShardAllocator};
 pub use telemetry::{HealthReport, Metric, NodeSample, PathSample, Verdict};
 pub use time::{Timestamp, WallTime};
 pub use topology::{Place, Topology};
+pub use traffic::{
+    DemandForecast, DemandSample, SitePair, SmoothedDemand, TrafficPredictor, by_demand,
+};
 pub use tunnel::{
     MemoryTunnels, TunnelCommand, TunnelEvent, TunnelManager, TunnelSpec, TunnelStatus,
 };
