@@ -1,14 +1,17 @@
-//! Sees failures of nodes coming.
+//! Sees failures of nodes, demand between sites and risky connections coming.
 //!
 //! - `collect`: measures the host, or the own process group, from `/proc`, behind
 //!   [`NodeHealth`](vpnmesh_core::NodeHealth)
 //! - [`PathMeter`]: turns the transport's packet statistics into path samples
 //! - [`TrendPredictor`]: turns samples into a calibrated risk with its evidence
+//! - [`learn`]: models written by hand; [`measure`]: how good they are
 //!
 //! It decides nothing: the [`Engine`](vpnmesh_core::Engine) does.
 
 #[cfg(feature = "collect")]
 mod collect;
+mod error;
+pub mod learn;
 mod path;
 #[cfg(any(test, feature = "testing"))]
 pub mod synthetic;
@@ -16,5 +19,6 @@ mod trend;
 
 #[cfg(feature = "collect")]
 pub use collect::{HostHealth, ProcessHealth, parse};
+pub use error::Error;
 pub use path::{PathCounters, PathMeter};
 pub use trend::TrendPredictor;
