@@ -12,6 +12,7 @@
 mod collect;
 mod error;
 pub mod learn;
+pub mod measure;
 mod path;
 #[cfg(any(test, feature = "testing"))]
 pub mod synthetic;
