@@ -10,16 +10,22 @@
 
 #[cfg(feature = "collect")]
 mod collect;
+mod demand;
 mod error;
 pub mod learn;
+mod learned;
 pub mod measure;
 mod path;
+mod scorer;
 #[cfg(any(test, feature = "testing"))]
 pub mod synthetic;
 mod trend;
 
 #[cfg(feature = "collect")]
 pub use collect::{HostHealth, ProcessHealth, parse};
+pub use demand::LearnedDemand;
 pub use error::Error;
+pub use learned::{FailureWeights, LearnedPredictor, Moment};
 pub use path::{PathCounters, PathMeter};
+pub use scorer::{LearnedScorer, RiskWeights};
 pub use trend::TrendPredictor;

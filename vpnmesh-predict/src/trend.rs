@@ -45,6 +45,22 @@ impl TrendPredictor {
         Self::default()
     }
 
+    /// Level, rise and growth of every metric, then the score of the trend model: what a learned
+    /// judgement rests on. Metrics that are missing or stale are NaN.
+    pub(crate) fn features(&self, node: NodeId, now: Timestamp) -> Option<[f64; FEATURES]> {
+        let known = self.nodes.get(&node).filter(|known| known.is_known())?;
+        let mut features = [f64::NAN; FEATURES];
+        for (track, slot) in known.tracks.iter().zip(features.chunks_exact_mut(3)) {
+            if track.is_fresh(now) {
+                slot.copy_from_slice(&[track.level(), track.rise(), track.growth()]);
+            }
+        }
+        let tracks = Metric::SAMPLED.into_iter().zip(&known.tracks);
+        let fresh = tracks.filter(|(_, track)| track.is_fresh(now));
+        features[FEATURES - 1] = Outlook::of(fresh, USUAL_HORIZON).score();
+        Some(features)
+    }
+
     fn make_room(&mut self, node: NodeId) {
         if self.nodes.len() < MAX_NODES || self.nodes.contains_key(&node) {
             return;
@@ -129,6 +145,10 @@ impl FailurePredictor for TrendPredictor {
     }
 }
 
+/// Numbers that [`TrendPredictor::features`] gives.
+pub(crate) const FEATURES: usize = 3 * Metric::SAMPLED.len() + 1;
+
+const USUAL_HORIZON: Duration = Duration::from_secs(10); // that of the calibration
 const MAX_NODES: usize = 16_384; // 16 KB each at most: 256 MB
 const MIN_SAMPLES: u32 = 8; // taste: below, noise and trend look alike
 const MIN_SPAN: Duration = Duration::from_secs(1);

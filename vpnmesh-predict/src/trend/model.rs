@@ -62,8 +62,12 @@ impl Outlook {
 
     /// Probability of failure within the horizon.
     pub(super) fn probability(&self) -> Ratio {
-        let score: f64 = self.parts.iter().map(|part| part.contribution).sum();
-        calibrated(score)
+        calibrated(self.score())
+    }
+
+    /// What all metrics add together.
+    pub(super) fn score(&self) -> f64 {
+        self.parts.iter().map(|part| part.contribution).sum()
     }
 
     pub(super) fn evidence(self) -> Vec<Evidence> {
