@@ -17,8 +17,12 @@ mod learned;
 pub mod measure;
 mod path;
 mod scorer;
+#[cfg(feature = "train")]
+pub mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod synthetic;
+#[cfg(feature = "train")]
+pub mod task;
 mod trend;
 
 #[cfg(feature = "collect")]
