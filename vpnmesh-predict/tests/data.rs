@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use vpnmesh_predict::measure::Incidents;
 use vpnmesh_predict::task::{disks, engines, flows, series, servers, single};
 
 /// The folder of one data set; says so and gives none where the data are absent.
@@ -109,5 +110,22 @@ fn servers_and_single_metrics_have_their_labels() {
         let files = single::read(&folder).unwrap();
         let windows: usize = files.iter().map(|file| file.windows.len()).sum();
         assert_eq!((files.len(), windows), (40, 80));
+    }
+}
+
+#[test]
+fn labels_make_as_many_incidents_as_the_readmes_count() {
+    // Half an hour from the last labelled row to the next, an hour and half an hour ahead.
+    for (name, gap, early, late, incidents) in [("asd", 5, 12, 3, 49), ("smd", 29, 30, 15, 90)] {
+        let Some(folder) = folder(name) else {
+            continue;
+        };
+        let machines = servers::read(&folder).unwrap();
+        let counted = machines.iter().map(|machine| {
+            Incidents::of(&machine.labels, gap, early, late)
+                .spans()
+                .len()
+        });
+        assert_eq!(counted.sum::<usize>(), incidents, "{name}");
     }
 }

@@ -12,7 +12,7 @@ pub(super) struct Terms {
     pub(super) rows_per_day: f64,
     /// Rows before an incident in which an alarm is a warning.
     pub(super) early: usize,
-    /// Rows by which alarms or labels may be apart and still be one.
+    /// Quiet rows between alarms or labels that are still one: half an hour from the last to the next.
     pub(super) gap: usize,
     /// Rows behind an incident in which an alarm is not false.
     pub(super) late: usize,
@@ -28,7 +28,7 @@ impl Terms {
     pub(super) const SMD: Self = Self {
         rows_per_day: 1440.0,
         early: 30,
-        gap: 30,
+        gap: 29,
         late: 15,
         smooth: 20,
         quick: 3,
@@ -38,7 +38,7 @@ impl Terms {
     pub(super) const ASD: Self = Self {
         rows_per_day: 288.0,
         early: 12,
-        gap: 6,
+        gap: 5,
         late: 3,
         smooth: 6,
         quick: 6,
@@ -55,7 +55,7 @@ pub(super) fn evaluate(task: &str, machines: &[Machine], terms: Terms, seeds: &[
     let runs: Vec<Judged> = runs.collect();
     let plain = [
         ("static z", plain(machines, terms, false)),
-        ("linear step", plain(machines, terms, true)),
+        ("step from the row before", plain(machines, terms, true)),
     ];
     let plain = plain.map(|(name, scores)| (name, judge(machines, terms, &scores)));
     let finding = |metric: &str, less: bool, pick: &dyn Fn(&Judged) -> f64| {
