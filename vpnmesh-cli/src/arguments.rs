@@ -43,6 +43,56 @@ pub(crate) enum Command {
     Freeze(Admin),
     /// Let automation go on.
     Thaw(Admin),
+    /// Train and score the models that predict.
+    #[command(subcommand)]
+    Predict(Predict),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Predict {
+    /// Train on a folder of data and write the weights to a file.
+    Train {
+        #[command(flatten)]
+        options: PredictOptions,
+        /// The file to write.
+        #[arg(long, value_name = "FILE", default_value = "weights.vpmw")]
+        out: PathBuf,
+    },
+    /// Train, score the rest, and print every figure beside those of plain methods.
+    Eval {
+        #[command(flatten)]
+        options: PredictOptions,
+        /// How many seeds the mean and the spread are taken over.
+        #[arg(long, value_name = "N", default_value_t = 3)]
+        seeds: u64,
+    },
+    /// Do the same as `eval` with one seed and write a page with plots.
+    Report {
+        #[command(flatten)]
+        options: PredictOptions,
+        /// The page to write.
+        #[arg(long, value_name = "FILE", default_value = "report.html")]
+        out: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PredictOptions {
+    /// The folder to score (eval) or to train on (train).
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// The task.
+    #[arg(long, value_name = "NAME", value_parser = vpnmesh_predict::task::NAMES)]
+    pub(crate) task: String,
+    /// The folder to train on, if it is another; without it `--data` is split inside.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) train: Option<PathBuf>,
+    /// The first seed; the same seed gives the same figures.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,5 @@
 //! How the program ends.
 
-use std::error::Error as _;
 use std::process::ExitCode;
 
 use vpnmesh::Error;
@@ -28,8 +27,19 @@ pub(crate) fn code(done: Result<(), Error>) -> ExitCode {
     }
 }
 
+/// The exit code of `predict`: its errors speak of files, all of them.
+pub(crate) fn prediction(done: Result<(), vpnmesh_predict::Error>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("vpnmesh: {}", line(&error));
+            ExitCode::from(FILES)
+        }
+    }
+}
+
 /// The error and its causes on one line.
-fn line(error: &Error) -> String {
+fn line(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

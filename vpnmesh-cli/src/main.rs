@@ -7,6 +7,7 @@ mod admin;
 mod arguments;
 mod exit;
 mod keys;
+mod predict;
 mod roles;
 
 use std::process::ExitCode;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         Command::Undrain(options) => admin::undrain(&options),
         Command::Freeze(options) => admin::freeze(&options),
         Command::Thaw(options) => admin::thaw(&options),
+        Command::Predict(command) => return exit::prediction(predict::run(&command)),
     };
     exit::code(done)
 }
