@@ -1,5 +1,6 @@
 //! vpnmesh testkit.
 
+pub mod conformance;
 pub mod lab;
 pub mod link;
 pub mod report;
