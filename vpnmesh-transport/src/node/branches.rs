@@ -106,6 +106,7 @@ impl Branch {
 }
 
 impl Branches {
+    #[cfg(any(test, feature = "testing"))]
     pub(super) fn len(&self) -> usize {
         self.table.len()
     }
