@@ -22,6 +22,8 @@ mod budget;
 mod chunk;
 mod identity;
 mod initiator;
+#[cfg(test)]
+mod key_schedule_vectors;
 mod mac;
 mod meter;
 mod noise;

@@ -106,25 +106,8 @@ impl Noise {
 
     /// Sets psk2 from the transcript so far; again for another answer.
     pub(super) fn mix(&mut self, site_secret: Option<&Secret<32>>, mode: u8, mixed: Mixed<'_>) {
-        let salt = site_secret.map_or(&[0; 32], Secret::expose);
-        let context = [self.profile.code(), mode];
         let hash = self.state.get_handshake_hash();
-        let psk: Secret<32> = match mixed {
-            Mixed::Answer { secret, ciphertext } => {
-                let ciphertexts = kdf::digest(label::CIPHERTEXT, &[ciphertext]);
-                let transcript = kdf::digest(label::TRANSCRIPT, &[hash, &ciphertexts]);
-                kdf::derive(
-                    salt,
-                    &[secret.expose()],
-                    label::PSK2,
-                    &[&context, &transcript],
-                )
-            }
-            Mixed::Refusal => {
-                let transcript = kdf::digest(label::TRANSCRIPT, &[hash]);
-                kdf::derive(salt, &[], label::REFUSAL, &[&context, &transcript])
-            }
-        };
+        let psk = psk2(site_secret, self.profile, mode, hash, mixed);
         self.state
             .set_psk(2, psk.expose())
             .expect("the key has 32 bytes and slot 2 exists");
@@ -137,14 +120,49 @@ impl Noise {
         }
         let (mut first, mut second) = self.state.dangerously_get_raw_split();
         let hash = self.state.get_handshake_hash();
-        let context = [self.profile.code(), cipher.code()];
-        let root = kdf::derive(hash, &[&first, &second], label::ROOT, &[&context]);
+        let split = split(self.profile, cipher, hash, &first, &second);
         first.zeroize();
         second.zeroize();
-        Some(Split {
-            root,
-            handshake_hash: kdf::digest(label::BINDING, &[hash]),
-        })
+        Some(split)
+    }
+}
+
+/// psk2, from the handshake hash after the first message.
+pub(super) fn psk2(
+    site_secret: Option<&Secret<32>>,
+    profile: Profile,
+    mode: u8,
+    hash: &[u8],
+    mixed: Mixed<'_>,
+) -> Secret<32> {
+    let salt = site_secret.map_or(&[0; 32], Secret::expose);
+    let context = [profile.code(), mode];
+    match mixed {
+        Mixed::Answer { secret, ciphertext } => {
+            let ciphertexts = kdf::digest(label::CIPHERTEXT, &[ciphertext]);
+            let transcript = kdf::digest(label::TRANSCRIPT, &[hash, &ciphertexts]);
+            let info: [&[u8]; 2] = [&context, &transcript];
+            kdf::derive(salt, &[secret.expose()], label::PSK2, &info)
+        }
+        Mixed::Refusal => {
+            let transcript = kdf::digest(label::TRANSCRIPT, &[hash]);
+            kdf::derive(salt, &[], label::REFUSAL, &[&context, &transcript])
+        }
+    }
+}
+
+/// The secrets of a handshake that ended with `hash` and these two raw keys.
+pub(super) fn split(
+    profile: Profile,
+    cipher: Cipher,
+    hash: &[u8],
+    first: &[u8; 32],
+    second: &[u8; 32],
+) -> Split {
+    let context = [profile.code(), cipher.code()];
+    Split {
+        root: kdf::derive(hash, &[first, second], label::ROOT, &[&context]),
+        handshake_hash: kdf::digest(label::BINDING, &[hash]),
     }
 }
 
