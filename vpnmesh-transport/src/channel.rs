@@ -11,6 +11,17 @@ use crate::wire::{HEADER, Header, Kind, OVERHEAD, TAG};
 use crate::{Cipher, CryptoSuite, DropReason, PacketAead};
 
 /// Seals packets under one key, each with a counter of its own.
+///
+/// It cannot be copied:
+/// ```compile_fail,E0277
+/// fn copied<T: Clone>() {}
+/// copied::<vpnmesh_transport::channel::SealingKey>();
+/// ```
+/// It cannot be written out:
+/// ```compile_fail,E0277
+/// fn written<T: serde::Serialize>() {}
+/// written::<vpnmesh_transport::channel::SealingKey>();
+/// ```
 pub struct SealingKey {
     aead: Box<dyn PacketAead>,
     next: u64,
