@@ -125,6 +125,7 @@ impl Role for Client {
                 "packets": keys.packets,
             })),
             "sites_ready": session.sites_ready,
+            "membership": session.membership,
             "drops": json::drops(&session.drops),
             "lateness_ms": millis(session.lateness),
             "io": json::io(&report.io),

@@ -105,6 +105,7 @@ impl Role for Site {
             "nodes": nodes.collect::<Value>(),
             "holders": holders.collect::<Value>(),
             "fenced": site.fenced,
+            "membership": site.membership,
             "drops": json::drops(&site.drops),
             "io": json::io(&report.io),
         }))

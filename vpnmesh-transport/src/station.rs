@@ -1,13 +1,14 @@
 //! What clients, nodes and sites have in common: identity, handshake attempts, membership, exits.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt::Debug;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use vpnmesh_core::{
-    ClientEntry, Membership, PublicKey, Secret, SessionId, SiteId, Timestamp, Version,
+    ClientEntry, ClientId, Membership, Prefix, PublicKey, Secret, SessionId, SiteId, Timestamp,
+    Version,
 };
 
 use crate::channel::{Channel, ChannelId, End};
@@ -105,6 +106,7 @@ pub struct Station {
     pub(crate) out: Outbox,
     pub(crate) membership: Membership,
     pub(crate) clients: ClientIndex,
+    homes: Homes,
     attempts: BTreeMap<u32, Pending>,
     attempt_counter: u32,
     cookies: BTreeMap<PublicKey, Cookie>,
@@ -113,6 +115,49 @@ pub struct Station {
     /// A responder knows a later life of ours than this one: the greatest counter it named.
     seen: Option<u64>,
     claims: Claims,
+}
+
+/// Where an inner address lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Home {
+    Client(ClientId),
+    Site(SiteId),
+    Nowhere,
+}
+
+/// Finds the home of an inner address, in the membership that it was made of.
+#[derive(Debug, Default)]
+struct Homes {
+    table: HashMap<Prefix, Home>,
+    /// The lengths that occur, the longest first.
+    lengths: Vec<u8>,
+}
+
+impl Homes {
+    fn new(membership: &Membership) -> Self {
+        let clients = membership.clients.iter();
+        let clients = clients.map(|it| (Home::Client(it.id), &it.prefixes));
+        let sites = membership.sites.iter();
+        let sites = sites.map(|it| (Home::Site(it.id), &it.prefixes));
+        let all = clients.chain(sites);
+        let table: HashMap<Prefix, Home> = all
+            .flat_map(|(home, prefixes)| prefixes.iter().map(move |prefix| (*prefix, home)))
+            .collect();
+        let lengths: BTreeSet<u8> = table.keys().map(Prefix::bits).collect();
+        Self {
+            table,
+            lengths: lengths.into_iter().rev().collect(),
+        }
+    }
+
+    fn find(&self, address: IpAddr) -> Home {
+        let prefixes = self
+            .lengths
+            .iter()
+            .filter_map(|len| Prefix::new(address, *len));
+        let mut homes = prefixes.filter_map(|prefix| self.table.get(&prefix));
+        homes.next().copied().unwrap_or(Home::Nowhere)
+    }
 }
 
 /// Finds clients by key: a mesh has many more of them than of anything else.
@@ -190,6 +235,7 @@ impl Station {
             config,
             out: Outbox::default(),
             clients: ClientIndex::new(&membership),
+            homes: Homes::new(&membership),
             membership,
             attempts: BTreeMap::new(),
             attempt_counter: 0,
@@ -385,9 +431,15 @@ impl Station {
             return false;
         }
         self.clients = ClientIndex::new(&membership);
+        self.homes = Homes::new(&membership);
         self.membership = membership;
         self.config.membership = signed.to_vec();
         true
+    }
+
+    /// Where an inner address lies.
+    pub(crate) fn home_of(&self, address: IpAddr) -> Home {
+        self.homes.find(address)
     }
 
     /// The version in force.

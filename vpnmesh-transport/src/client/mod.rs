@@ -18,7 +18,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::time::Duration;
 
-use vpnmesh_core::{ClientId, KeyUsage, NodeId, SessionId, SiteId, Tier, Timestamp};
+use vpnmesh_core::{ClientId, KeyUsage, NodeId, SessionId, SiteId, Tier, Timestamp, Version};
 
 use crate::flow::{FlowTable, InnerPacket};
 use crate::handshake::{Direction, direction};
@@ -27,7 +27,7 @@ use crate::message::{self, ClientMessage, HolderMessage};
 use crate::path::PathFigures;
 use crate::probe::{self, Prober};
 use crate::receipt::Fence;
-use crate::station::{Station, StationConfig};
+use crate::station::{Home, Station, StationConfig};
 use crate::wire::{self, Header};
 use crate::{DropReason, Error, Machine, Transmit};
 
@@ -174,6 +174,8 @@ pub struct ClientReport {
     pub keys: Option<KeyUsage>,
     /// Sites that confirmed the newest receipt.
     pub sites_ready: usize,
+    /// The membership in force here.
+    pub membership: Version,
     /// Packets dropped, by reason.
     pub drops: BTreeMap<DropReason, u64>,
     /// Worst lateness of the own thread since the last report.
@@ -395,10 +397,7 @@ impl ClientMachine {
     /// An inner packet from a holder: it must be for us, from behind a site or another client.
     fn accept(&self, packet: &[u8]) -> Result<(), DropReason> {
         let inner = InnerPacket::parse(packet).ok_or(DropReason::Malformed)?;
-        let membership = &self.station.membership;
-        let known = membership.site_at(inner.source).is_some()
-            || membership.client_at(inner.source).is_some();
-        if !known {
+        if self.station.home_of(inner.source) == Home::Nowhere {
             return Err(DropReason::NotAllowedSource);
         }
         if !self.owns(inner.destination) {
@@ -408,8 +407,7 @@ impl ClientMachine {
     }
 
     fn owns(&self, address: IpAddr) -> bool {
-        let me = self.station.membership.client(self.me);
-        me.is_some_and(|me| me.prefixes.iter().any(|prefix| prefix.contains(address)))
+        self.station.home_of(address) == Home::Client(self.me)
     }
 
     fn send(&mut self, packet: &[u8], now: Timestamp) -> Result<(), DropReason> {
@@ -578,6 +576,7 @@ impl ClientMachine {
                 .values()
                 .filter(|tie| tie.has_answered(newest))
                 .count(),
+            membership: self.station.version(),
             drops: self.station.out.drops().clone(),
             lateness: self.station.take_lateness(),
         }

@@ -24,12 +24,12 @@ mod sync;
 mod told;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
 
 use vpnmesh_core::{
-    ClientId, NodeId, NodeState, Ratio, SessionId, ShadowPolicy, SiteId, Timestamp,
+    ClientId, NodeId, NodeState, Ratio, SessionId, ShadowPolicy, SiteId, Timestamp, Version,
 };
 
 use crate::handshake::{Direction, Responder, direction};
@@ -43,7 +43,6 @@ use crate::{DropReason, Error, Incarnation, Machine, Transmit, probe};
 
 use branches::{Branch, Branches};
 use covers::{Counted, Covers};
-use forward::Way;
 use held::Held;
 use peers::Peer;
 use pending::Pending;
@@ -222,6 +221,8 @@ pub struct NodeReport {
     pub forwarded: u64,
     /// Their bytes.
     pub forwarded_bytes: u64,
+    /// The membership in force here.
+    pub membership: Version,
     /// Packets dropped, by reason.
     pub drops: BTreeMap<DropReason, u64>,
     /// Worst lateness of the own thread since the last report.
@@ -247,8 +248,6 @@ pub struct NodeMachine {
     covers: Covers,
     /// The owner of a receiver index.
     channels: HashMap<u32, Owner>,
-    /// Where inner addresses lie; emptied at [`MAX_ROUTES`] and with each membership.
-    routes: HashMap<IpAddr, Way>,
     share: Share,
     health: Health,
     clocks: Timers<Clock>,
@@ -340,7 +339,6 @@ impl NodeMachine {
             branches: Branches::default(),
             covers: Covers::default(),
             channels: HashMap::new(),
-            routes: HashMap::new(),
             share: Share::default(),
             health: Health::default(),
             clocks: Timers::new(),
@@ -631,7 +629,6 @@ impl NodeMachine {
             ("branches", self.branches.len()),
             ("bases", self.branches.bases()),
             ("channels", self.channels.len()),
-            ("routes", self.routes.len()),
             ("dirty", self.dirty.len()),
             ("attempts", self.station.attempts()),
         ]
@@ -664,6 +661,7 @@ impl NodeMachine {
             paths: connected.collect(),
             forwarded: self.forwarded.0,
             forwarded_bytes: self.forwarded.1,
+            membership: self.station.version(),
             drops: self.station.out.drops().clone(),
             lateness: self.station.take_lateness(),
         }
@@ -784,6 +782,5 @@ const fn base_of(index: u32) -> u32 {
 const MAX_EVENTS: usize = 4096;
 /// Between handshakes for a link whose keys are nearly spent.
 const REFRESH_WORN: Duration = Duration::from_millis(700);
-const MAX_ROUTES: usize = 1 << 16;
 /// Timers served in one turn, so that packets are not kept waiting.
 const MAX_TURNS: usize = 4096;

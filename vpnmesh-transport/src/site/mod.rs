@@ -12,14 +12,14 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 use std::time::Duration;
 
-use vpnmesh_core::{ClientId, NodeId, SiteId, Timestamp};
+use vpnmesh_core::{ClientId, NodeId, SiteId, Timestamp, Version};
 
 use crate::flow::InnerPacket;
 use crate::handshake::{Direction, Responder, direction};
 use crate::leg::{Cadence, Opened};
 use crate::path::PathFigures;
 use crate::receipt::{Fence, STATE_AGAIN};
-use crate::station::{Station, StationConfig, responder_config};
+use crate::station::{Home, Station, StationConfig, responder_config};
 use crate::wire::{self, Header};
 use crate::{DropReason, Error, Incarnation, Machine, Transmit};
 
@@ -86,6 +86,8 @@ pub struct SiteReport {
     pub holders: Vec<(ClientId, NodeId)>,
     /// Packets that came from a client through a holder that is not its own any more.
     pub fenced: u64,
+    /// The membership in force here.
+    pub membership: Version,
     /// Packets dropped, by reason.
     pub drops: BTreeMap<DropReason, u64>,
 }
@@ -202,25 +204,24 @@ impl SiteMachine {
         if !self.owns(inner.destination) {
             return Err(DropReason::NoRoute);
         }
-        let membership = &self.station.membership;
-        if let Some(client) = membership.client_at(inner.source).map(|client| client.id) {
-            let known = self.clients.get_mut(&client).ok_or(DropReason::Fenced)?;
-            if !known.accepts(node, counter, now) {
-                self.fenced += 1;
-                if known.may_ask(now) {
-                    self.answer(node, client, vec![STATE_AGAIN], now);
-                }
-                return Err(DropReason::Fenced);
+        // Sites do not speak to each other here.
+        let Home::Client(client) = self.station.home_of(inner.source) else {
+            return Err(DropReason::NotAllowedSource);
+        };
+        let known = self.clients.get_mut(&client).ok_or(DropReason::Fenced)?;
+        if !known.accepts(node, counter, now) {
+            self.fenced += 1;
+            if known.may_ask(now) {
+                self.answer(node, client, vec![STATE_AGAIN], now);
             }
-            known.note_flow(inner.flow, node, now);
-            #[cfg(feature = "testing")]
-            self.tracer.note(crate::trace::Trace::SiteAccepted {
-                client,
-                holder: node,
-            });
-        } else {
-            return Err(DropReason::NotAllowedSource); // sites do not speak to each other here
+            return Err(DropReason::Fenced);
         }
+        known.note_flow(inner.flow, node, now);
+        #[cfg(feature = "testing")]
+        self.tracer.note(crate::trace::Trace::SiteAccepted {
+            client,
+            holder: node,
+        });
         Ok(())
     }
 
@@ -230,14 +231,10 @@ impl SiteMachine {
         if !self.owns(inner.source) {
             return Err(DropReason::NotAllowedSource);
         }
-        let client = self
-            .station
-            .membership
-            .client_at(inner.destination)
-            .map(|client| client.id);
-        let known = client
-            .and_then(|client| self.clients.get_mut(&client))
-            .ok_or(DropReason::NoRoute)?;
+        let Home::Client(client) = self.station.home_of(inner.destination) else {
+            return Err(DropReason::NoRoute);
+        };
+        let known = self.clients.get_mut(&client).ok_or(DropReason::NoRoute)?;
         let node = known
             .holder_for(inner.flow, now)
             .ok_or(DropReason::NoRoute)?;
@@ -249,8 +246,7 @@ impl SiteMachine {
     }
 
     fn owns(&self, address: IpAddr) -> bool {
-        let me = self.station.membership.site(self.me);
-        me.is_some_and(|me| me.prefixes.iter().any(|prefix| prefix.contains(address)))
+        self.station.home_of(address) == Home::Site(self.me)
     }
 
     /// A new life: whatever could be sealed twice is erased. Fences stay, but nobody is accepted
@@ -299,6 +295,7 @@ impl SiteMachine {
             nodes: connected.collect(),
             holders: holders.collect(),
             fenced: self.fenced,
+            membership: self.station.version(),
             drops: self.station.out.drops().clone(),
         }
     }
