@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use vpnmesh_core::Timestamp;
 use vpnmesh_transport::Machine;
-use vpnmesh_transport::io::{CommandSender, IoCounters};
+use vpnmesh_transport::io::{CommandError, CommandSender, IoCounters};
 
 use super::keeper::Input;
 use super::{Names, Role};
@@ -93,10 +93,14 @@ impl<R: Role> Handle<R> {
     /// Hands a command to the machine.
     ///
     /// # Errors
-    /// [`Error::Stopped`] if the packet thread has stopped or does not keep up.
+    /// [`Error::Busy`] if too many commands wait; [`Error::Stopped`] if the packet thread has
+    /// stopped.
     pub fn command(&self, command: <R::Machine as Machine>::Command) -> Result<(), Error> {
-        let sent = self.commands.command(command);
-        sent.map_err(|_| Error::Stopped { role: R::NAME })
+        let (sent, role) = (self.commands.command(command), R::NAME);
+        sent.map_err(|refused| match refused {
+            CommandError::Full(_) => Error::Busy { role },
+            _ => Error::Stopped { role },
+        })
     }
 
     /// Whether the role has ended by itself: its packet thread is gone.

@@ -23,7 +23,7 @@ use vpnmesh_transport::{
 use super::Output;
 use super::json::{self, Fields, fields};
 use super::lines::Lines;
-use super::run::until_signal;
+use super::run::own_process;
 use crate::Error;
 
 /// What a tunnel is started with.
@@ -147,7 +147,7 @@ impl FromStr for Suite {
 /// # Errors
 /// [`Error`] names the key file, the port or the device, and the way out.
 pub fn run(settings: &Settings, output: Output) -> Result<(), Error> {
-    let ended = until_signal()?;
+    let ended = own_process()?;
     let driver = start(settings)?;
     let mut lines = Lines::new(io::stdout(), "tunnel", &settings.device);
     let mut report_at = Clock.now();

@@ -465,7 +465,7 @@ mod tests {
             machine,
             udp,
             None,
-            Outlet::Call(Box::new(|()| {})),
+            Outlet::Call(Box::new(|()| true)),
             shared,
             config,
         )
