@@ -2,6 +2,7 @@
 
 pub mod conformance;
 pub mod lab;
+pub mod left_out;
 pub mod link;
 pub mod report;
 pub mod screen;
