@@ -39,6 +39,10 @@ pub(crate) enum Command {
     Drain(OfNode),
     /// Turn a drain back, or take a removed node back.
     Undrain(OfNode),
+    /// Trust a node with nothing any more, at once: its traffic is taken over by its shadows.
+    Remove(OfNode),
+    /// Let a member leave for good: its key belongs to nobody any more.
+    Forget(OfMember),
     /// Stop all automation.
     Freeze(Admin),
     /// Let automation go on.
@@ -179,9 +183,25 @@ pub(crate) struct Explain {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct OfMember {
+    /// The member, if it is a node: its name.
+    #[arg(required_unless_present = "id", conflicts_with = "id")]
+    pub(crate) node: Option<String>,
+    /// The id of any member, in hexadecimal, as events and reports show it.
+    #[arg(long, value_name = "ID", value_parser = hexadecimal)]
+    pub(crate) id: Option<u64>,
+    #[command(flatten)]
+    pub(crate) admin: Admin,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct OfNode {
     /// The node, by name.
     pub(crate) node: String,
     #[command(flatten)]
     pub(crate) admin: Admin,
+}
+
+fn hexadecimal(text: &str) -> Result<u64, std::num::ParseIntError> {
+    u64::from_str_radix(text, 16)
 }

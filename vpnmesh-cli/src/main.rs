@@ -31,6 +31,8 @@ fn main() -> ExitCode {
         Command::Explain(options) => admin::explain(&options),
         Command::Drain(options) => admin::drain(&options),
         Command::Undrain(options) => admin::undrain(&options),
+        Command::Remove(options) => admin::remove(&options),
+        Command::Forget(options) => admin::forget(&options),
         Command::Freeze(options) => admin::freeze(&options),
         Command::Thaw(options) => admin::thaw(&options),
         Command::Predict(command) => return exit::prediction(predict::run(&command)),
