@@ -1,6 +1,6 @@
 //! Key derivation: HKDF-SHA256 with the labels of this protocol.
 //!
-//! All labels of the crate stand in [`label`]; none is a prefix of another.
+//! All labels of the crate stand in [`label`]; no two are equal, and a zero byte ends each.
 
 use hkdf::Hkdf;
 use sha2::{Digest, Sha256};
