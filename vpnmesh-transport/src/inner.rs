@@ -318,6 +318,15 @@ pub fn finish(packet: &mut [u8], layers: Layers) {
     packet[at..at + 2].copy_from_slice(&sum.to_be_bytes());
 }
 
+/// Whether a complete packet has a checksum, and the right one.
+#[must_use]
+pub fn is_sound(packet: &[u8], layers: Layers) -> bool {
+    let at = layers.transport + layers.checksum_offset();
+    let pseudo = layers.pseudo_checksum(packet, packet.len());
+    let sum = fold(add(u64::from(pseudo), &packet[layers.transport..]));
+    packet[at..at + 2] != [0, 0] && sum == 0xffff
+}
+
 /// Fills in a checksum over everything from `start`, in a `field` that holds the pseudo header's;
 /// `None` if they do not lie in the packet.
 pub fn finish_field(packet: &mut [u8], start: usize, field: usize) -> Option<()> {

@@ -19,7 +19,9 @@ use crate::outbox::Outbox;
 use crate::path::{PathFigures, PathMeter};
 use crate::split::{Joiner, Splitter};
 use crate::stream::ControlStream;
-use crate::wire::{ETHERNET_PAYLOAD, HEADER, Header, Kind, OVERHEAD, SAFE_PAYLOAD};
+use crate::wire::{
+    ETHERNET_PAYLOAD, HEADER, Header, Kind, OVERHEAD, SAFE_PAYLOAD, ethernet_payload,
+};
 
 /// How often an otherwise quiet leg asks whether the peer lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +95,7 @@ impl Leg {
             urgent: Vec::new(),
             cadence,
             last_data: None,
-            mtu: MtuSearch::new(ETHERNET_PAYLOAD),
+            mtu: MtuSearch::new(ETHERNET_PAYLOAD, ethernet_payload(remote)),
             traffic: Traffic::default(),
         }
     }
@@ -378,7 +380,7 @@ impl Leg {
     /// Sends to `remote` from now on: the owner knows a new address by other authentic means.
     pub fn set_remote(&mut self, remote: SocketAddr) {
         if self.remote != remote {
-            self.mtu.restart();
+            self.mtu.restart(ethernet_payload(remote));
             self.remote = remote;
         }
     }
