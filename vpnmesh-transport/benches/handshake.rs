@@ -5,11 +5,12 @@
 //! that costs nothing, of the same provider.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap ends the measurement")]
 
+mod common;
+
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
 use vpnmesh_core::{NodeId, PublicKey, Secret, SessionId, Timestamp};
 use vpnmesh_transport::channel::{Channel, ChannelId, End};
 use vpnmesh_transport::handshake::{
@@ -21,6 +22,8 @@ use vpnmesh_transport::suite::{Kem, KemPair, KemSecret};
 use vpnmesh_transport::{
     Cipher, Ciphers, CryptoSuite, Entropy, Identity, Incarnation, Profile, Profiles, SeededEntropy,
 };
+
+use common::cpu_time;
 
 fn main() {
     let json = std::env::args().any(|argument| argument == "--json");
@@ -358,10 +361,6 @@ fn each(count: u32, mut work: impl FnMut(u32)) -> Duration {
     let start = cpu_time();
     (0..count).for_each(&mut work);
     (cpu_time() - start) / count
-}
-
-fn cpu_time() -> Duration {
-    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap()
 }
 
 fn us(span: Duration) -> f64 {

@@ -8,11 +8,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap ends the measurement")]
 
+mod common;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
 use vpnmesh_core::{
     ClientEntry, ClientId, Membership, NodeEntry, NodeId, NodeState, Prefix, Region, ShadowPolicy,
     SiteEntry, SiteId, Tier, Timestamp, Version,
@@ -20,11 +21,9 @@ use vpnmesh_core::{
 use vpnmesh_transport::client::{ClientConfig, ClientEvent, ClientMachine, ClientTimers};
 use vpnmesh_transport::node::{NodeConfig, NodeMachine, NodeTimers};
 use vpnmesh_transport::site::{SiteConfig, SiteMachine};
-use vpnmesh_transport::station::{StationConfig, Verifier};
-use vpnmesh_transport::{
-    Cipher, Ciphers, CryptoSuite, Entropy, Identity, Incarnation, Machine, Profile, SeededEntropy,
-    Transmit,
-};
+use vpnmesh_transport::{CryptoSuite, Machine, Transmit};
+
+use common::{cpu_time, identity, station};
 
 fn main() {
     let sessions = std::env::args().filter_map(|word| word.parse().ok()).next();
@@ -195,17 +194,16 @@ impl Mesh {
             clients: clients.collect(),
             sites: vec![site],
         };
-        let signed = postcard::to_stdvec(&whole).unwrap();
         let now = Timestamp(1_000_000_000);
         let node = |index: usize| {
             let config = NodeConfig {
-                station: station(&suite, index as u64, signed.clone()),
+                station: station(&suite, index as u64, &whole),
                 shadows: ShadowPolicy::default(),
                 timers: NodeTimers::default(),
             };
             Server::new(NodeMachine::new(config, now).unwrap())
         };
-        let site = SiteConfig::new(station(&suite, SITE, signed.clone()));
+        let site = SiteConfig::new(station(&suite, SITE, &whole));
         Self {
             now,
             nodes: (0..NODES).map(node).collect(),
@@ -235,9 +233,8 @@ impl Mesh {
                     sites: whole.sites.clone(),
                 }
             };
-            let signed = postcard::to_stdvec(&own).unwrap();
             let config = ClientConfig {
-                station: station(suite, FIRST_CLIENT + index as u64, signed),
+                station: station(suite, FIRST_CLIENT + index as u64, &own),
                 tier: None,
                 timers: ClientTimers::default(),
             };
@@ -423,35 +420,6 @@ impl Mesh {
     }
 }
 
-/// Takes any membership that decodes.
-#[derive(Debug)]
-struct Unsigned;
-
-impl Verifier for Unsigned {
-    fn verify(&self, signed: &[u8]) -> Option<Membership> {
-        postcard::from_bytes(signed).ok()
-    }
-}
-
-fn station(suite: &CryptoSuite, id: u64, membership: Vec<u8>) -> StationConfig {
-    let mut entropy: Box<dyn Entropy> = Box::new(SeededEntropy::new(100 + id));
-    StationConfig {
-        suite: *suite,
-        identity: identity(suite, id),
-        incarnation: Incarnation::new(1, &mut *entropy),
-        entropy,
-        profile: Profile::Standard,
-        ciphers: Ciphers::of(&Cipher::ALL),
-        site_secret: None,
-        membership,
-        verifier: Box::new(Unsigned),
-    }
-}
-
-fn identity(suite: &CryptoSuite, id: u64) -> Identity {
-    Identity::generate(suite, &mut SeededEntropy::new(id))
-}
-
 /// A datagram of a client to the site.
 fn packet(index: usize) -> Vec<u8> {
     let mut packet = vec![0; 128];
@@ -482,10 +450,6 @@ fn inner_address(index: usize) -> IpAddr {
 fn index_of(address: Ipv4Addr, net: u8) -> Option<usize> {
     let [first, a, b, c] = address.octets();
     (first == net).then_some(u32::from_be_bytes([0, a, b, c]) as usize)
-}
-
-fn cpu_time() -> Duration {
-    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap()
 }
 
 const NODES: usize = 3;

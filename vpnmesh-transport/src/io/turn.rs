@@ -77,7 +77,10 @@ impl<M: Machine> Loop<M> {
             clock: Clock,
             counters: IoCounters::default(),
             datagrams: UdpBatch::new(),
-            packets: PacketBatch::new(config.inner_packets, INNER_BYTES),
+            packets: PacketBatch::new(
+                config.inner_packets,
+                env("VM_INNER", INNER_BYTES as u64) as usize,
+            ),
             outbox: VecDeque::new(),
             arrived: Vec::new(),
             commands: Vec::new(),
@@ -86,7 +89,10 @@ impl<M: Machine> Loop<M> {
             late_weight: 0,
             errors: 0,
             rest_until: Timestamp::ZERO,
-            alert: Alert::new(config.alert_for, Clock.now()),
+            alert: Alert::new(
+                Duration::from_micros(env("VM_ALERT", config.alert_for.as_micros() as u64)),
+                Clock.now(),
+            ),
             config,
         }
     }
@@ -179,6 +185,9 @@ impl<M: Machine> Loop<M> {
         }
         self.pass_time(now, drained);
         self.flush();
+        if ready.inner && self.packets.len() >= env("VM_GIVE", 32) as usize {
+            rustix::thread::sched_yield();
+        }
         !drained
     }
 
@@ -322,6 +331,17 @@ impl<M: Machine> Loop<M> {
     }
 }
 
+fn env(name: &str, default: u64) -> u64 {
+    static V: std::sync::LazyLock<std::sync::Mutex<std::collections::HashMap<String, u64>>> =
+        std::sync::LazyLock::new(Default::default);
+    *V.lock().unwrap().entry(name.to_owned()).or_insert_with(|| {
+        std::env::var(name)
+            .ok()
+            .and_then(|v| v.parse().ok())
+            .unwrap_or(default)
+    })
+}
+
 /// Waits until one of `fds` is ready: first awake, then asleep. An interrupted wait finds nothing.
 fn look(
     fds: &mut [PollFd<'_>],
@@ -339,8 +359,25 @@ fn look(
     let start = Clock.now();
     let until = timeout.map_or(alert.until(), |timeout| alert.until().min(start + timeout));
     let mut now = start;
+    let linger = env("VM_LINGER", 0);
+    if linger > 0 && alert.busy(start) {
+        let until = start + Duration::from_micros(linger);
+        let until = timeout.map_or(until, |timeout| until.min(start + timeout));
+        while now < until {
+            rustix::thread::sched_yield();
+            if ask(Some(Duration::ZERO)) {
+                alert.worked(Clock.now());
+                return true;
+            }
+            now = Clock.now();
+        }
+    }
     while now < until {
+        if env("VM_SPINYIELD", 0) > 0 {
+            rustix::thread::sched_yield();
+        }
         if ask(Some(Duration::ZERO)) {
+            alert.worked(Clock.now());
             alert.handle_spent(start, Clock.now());
             return true;
         }
@@ -354,6 +391,7 @@ fn look(
     let found = ask(left);
     if found {
         alert.handle_input(Clock.now());
+        alert.worked(Clock.now());
     }
     found
 }
