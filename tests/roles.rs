@@ -22,7 +22,7 @@ struct Rig {
     controller: Option<controller::Handle>,
     nodes: Vec<Handle<node::Node>>,
     client: Handle<client::Client>,
-    _site: Handle<site::Site>,
+    site: Handle<site::Site>,
     laptop: Endpoint,
     office: Endpoint,
     _directory: TempDir,
@@ -90,7 +90,7 @@ fn rig() -> Rig {
         controller: Some(controller),
         nodes,
         client,
-        _site: site,
+        site,
         laptop: Endpoint::from(ours),
         office,
         mesh,
@@ -208,4 +208,40 @@ fn a_session_outlives_its_controller_and_then_its_node() {
         let paths = reborn.report()?.what.machine.paths.len();
         (paths == 3).then_some(())
     });
+}
+
+#[cfg(feature = "prometheus")]
+#[test]
+fn a_registry_of_prometheus_client_shows_all_roles() {
+    use prometheus_client::encoding::text::encode;
+    use prometheus_client::registry::Registry;
+    use vpnmesh::role::metrics::Exporter;
+
+    let mut rig = rig();
+    let holder = rig.holder();
+    rig.ping(b"hello");
+    let (name, index) = (rig.name(holder), holder.0 as usize - 1);
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Exporter::new(&rig.client)));
+    registry.register_collector(Box::new(Exporter::new(&rig.nodes[index])));
+    registry.register_collector(Box::new(Exporter::new(&rig.site)));
+    let wanted = [
+        r#"vpnmesh_attached{role="client",member="laptop"} 1"#.to_owned(),
+        format!(r#"vpnmesh_sessions{{role="node",member="{name}"}} 1"#),
+        r#"vpnmesh_clients{role="site",member="office"} 1"#.to_owned(),
+        format!(r#"vpnmesh_path_rtt_seconds{{role="client",member="laptop",peer="{name}"}} 0."#),
+    ];
+    until("all figures", || {
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        wanted
+            .iter()
+            .all(|line| text.contains(line.as_str()))
+            .then_some(())
+    });
+    let counted = rig.nodes[index].metrics();
+    let forwarded = counted
+        .iter()
+        .find(|it| it.name == "vpnmesh_forwarded_packets");
+    assert!(forwarded.unwrap().value >= 1.0);
 }

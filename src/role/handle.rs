@@ -11,7 +11,7 @@ use vpnmesh_transport::Machine;
 use vpnmesh_transport::io::{CommandError, CommandSender, IoCounters};
 
 use super::keeper::Input;
-use super::{Names, Role};
+use super::{Metric, Names, Role};
 use crate::Error;
 
 /// Something with the time at which the packet thread, or the keeper, said it.
@@ -53,7 +53,21 @@ impl<T> Shared<T> {
     }
 }
 
+/// The figures of the newest report.
+pub(super) fn metrics<R: Role>(shared: &Shared<R::Report>) -> Vec<Metric> {
+    let names = lock(&shared.names).clone();
+    let report = lock(&shared.report);
+    let report = report.as_ref().map(|report| &report.what);
+    report.map_or_else(Vec::new, |report| R::metrics(report, &names))
+}
+
 impl<R: Role> Handle<R> {
+    /// What an exporter reads.
+    #[cfg(feature = "prometheus")]
+    pub(super) fn shared(&self) -> Arc<Shared<R::Report>> {
+        Arc::clone(&self.shared)
+    }
+
     /// The member's name in the membership.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -76,6 +90,12 @@ impl<R: Role> Handle<R> {
     #[must_use]
     pub fn report(&self) -> Option<Stamped<R::Report>> {
         lock(&self.shared.report).clone()
+    }
+
+    /// The figures of the newest report; none before the first.
+    #[must_use]
+    pub fn metrics(&self) -> Vec<Metric> {
+        metrics::<R>(&self.shared)
     }
 
     /// What the members are called.

@@ -24,6 +24,7 @@ mod handle;
 mod json;
 mod keeper;
 mod lines;
+pub mod metrics;
 mod names;
 pub mod node;
 mod run;
@@ -37,6 +38,7 @@ use crate::Error;
 use crate::settings::FromFile;
 
 pub use handle::{Handle, Stamped};
+pub use metrics::Metric;
 pub use names::Names;
 pub use run::{Output, run};
 
@@ -65,6 +67,9 @@ pub trait Role: Sized + 'static {
 
     /// The fields of a report in records.
     fn report_record(report: &Self::Report, names: &Names) -> Map<String, Value>;
+
+    /// The figures of a report; those of one name stand together.
+    fn metrics(report: &Self::Report, names: &Names) -> Vec<Metric>;
 }
 
 /// Starts a role.

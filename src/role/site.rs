@@ -12,6 +12,7 @@ use vpnmesh_transport::site::{SiteCommand, SiteConfig, SiteEvent, SiteMachine, S
 
 use super::json::{self, Fields, fields};
 use super::keeper::{Desk, Duty, Start, next_after, spawn};
+use super::metrics::{Metric, Sheet};
 use super::{Handle, Names, Role, device};
 use crate::settings::{FromFile, ProfileSetting, TunSettings, anchor};
 use crate::{Error, Member};
@@ -109,6 +110,26 @@ impl Role for Site {
             "drops": json::drops(&site.drops),
             "io": json::io(&report.io),
         }))
+    }
+
+    fn metrics(report: &Report, names: &Names) -> Vec<Metric> {
+        let (site, mut sheet) = (&report.site, Sheet::default());
+        sheet.gauge("nodes", "Nodes that are connected", site.nodes.len() as f64);
+        sheet.gauge(
+            "clients",
+            "Clients whose holder is known",
+            site.holders.len() as f64,
+        );
+        sheet.counter(
+            "fenced",
+            "Packets of clients through a holder that is not theirs any more",
+            site.fenced,
+        );
+        let paths = site.nodes.iter();
+        sheet.paths(paths.map(|(node, path)| (names.node(*node), path)));
+        sheet.drops(&site.drops);
+        sheet.io(&report.io);
+        sheet.into_metrics()
     }
 }
 
