@@ -13,7 +13,7 @@ use vpnmesh_transport::site::{SiteCommand, SiteConfig, SiteEvent, SiteMachine, S
 use super::json::{self, Fields, fields};
 use super::keeper::{Desk, Duty, Start, next_after, spawn};
 use super::{Handle, Names, Role, device};
-use crate::settings::{FromFile, ProfileSetting, TunSettings, anchor};
+use crate::settings::{DscpSetting, FromFile, ProfileSetting, TunSettings, anchor};
 use crate::{Error, Member};
 
 /// What a site is started with.
@@ -31,6 +31,9 @@ pub struct Settings {
     /// What its handshakes ask for.
     #[serde(default)]
     pub profile: ProfileSetting,
+    /// What outer headers tell of the inner packets.
+    #[serde(default)]
+    pub dscp: DscpSetting,
 }
 
 /// What a site tells.
@@ -64,6 +67,7 @@ impl Settings {
             listen: None,
             tun: None,
             profile: ProfileSetting::default(),
+            dscp: DscpSetting::default(),
         }
     }
 }
@@ -122,7 +126,8 @@ pub fn start_with(
     let mut member = Member::open(&settings.state)?;
     let listen = settings.listen.unwrap_or_else(|| member.any_address());
     let udp = UdpSocket::bind(listen)?;
-    let station = member.begin(settings.profile.into())?;
+    let mut station = member.begin(settings.profile.into())?;
+    station.marking = settings.dscp.marking();
     let machine = SiteMachine::new(SiteConfig::new(station), Clock.now())?;
     let me = member.membership().site_by_key(&member.key());
     let name = me.map(|me| me.name.clone()).unwrap_or_default();

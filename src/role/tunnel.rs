@@ -25,6 +25,7 @@ use super::json::{self, Fields, fields};
 use super::lines::Lines;
 use super::run::until_signal;
 use crate::Error;
+use crate::settings::DscpSetting;
 
 /// What a tunnel is started with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub struct Settings {
     pub allow: Vec<Prefix>,
     /// What is asked for, and the weakest that is served.
     pub suite: Suite,
+    /// What outer headers tell of the inner packets.
+    pub dscp: DscpSetting,
 }
 
 /// A peer by key and address: `PUBKEY@IP:PORT`.
@@ -202,6 +205,7 @@ fn start(settings: &Settings) -> Result<DriverHandle<TunnelMachine>, Error> {
         peer: settings.peer.key,
         endpoint: Some(settings.peer.address),
         allow: settings.allow.clone(),
+        marking: settings.dscp.marking(),
         cadence: TunnelConfig::CADENCE,
     };
     let machine = TunnelMachine::new(config, Clock.now())?;

@@ -28,7 +28,8 @@ use vpnmesh_transport::outbox::Outbox;
 use vpnmesh_transport::station::{FirstBranch, Hello, StationConfig, Verifier};
 use vpnmesh_transport::wire::Header;
 use vpnmesh_transport::{
-    Ciphers, CryptoSuite, Entropy, Identity, Incarnation, Machine, Profile, SeededEntropy, Transmit,
+    Ciphers, CryptoSuite, Ecn, Entropy, Identity, Incarnation, Machine, Marking, Profile,
+    SeededEntropy, Transmit,
 };
 
 fn main() {
@@ -208,7 +209,7 @@ impl Mesh {
         let now = self.now;
         if let Some(index) = index_of(to, NODE_NET) {
             self.with_node(index, |node| {
-                node.handle_datagram(from, &mut payload, now);
+                node.handle_datagram(from, Ecn::NotEct, &mut payload, now);
             });
         } else if let Some(index) = index_of(to, CLIENT_NET) {
             self.hear(index, from, &mut payload);
@@ -284,7 +285,7 @@ impl Mesh {
             }
         } else if let Some(leg) = client.leg.as_mut() {
             let header = Header::decode(datagram).unwrap();
-            leg.open(&header, from, datagram, now).unwrap();
+            leg.open(&header, from, Ecn::NotEct, datagram, now).unwrap();
             while let Some(bytes) = leg.poll_message() {
                 if let Ok(HolderMessage::Roster { generation, .. }) = message::decode(&bytes) {
                     let ack = ClientMessage::RosterAck { generation };
@@ -395,6 +396,7 @@ fn station(suite: &CryptoSuite, id: u64, membership: Vec<u8>) -> StationConfig {
         site_secret: None,
         membership,
         verifier: Box::new(Unsigned),
+        marking: Marking::default(),
     }
 }
 

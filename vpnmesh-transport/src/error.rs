@@ -139,11 +139,14 @@ pub enum DropReason {
     Duplicate,
     /// The key has sealed as many packets as its cipher allows; new keys are due.
     KeyExhausted,
+    /// A congested router marked it, and the sender of the inner packet would not see the mark:
+    /// RFC 6040, section 4.2.
+    Congested,
 }
 
 impl DropReason {
     /// All reasons, in the order of [`DropReason::index`].
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Malformed,
         Self::UnknownIndex,
         Self::Replayed,
@@ -162,6 +165,7 @@ impl DropReason {
         Self::WeakKey,
         Self::Duplicate,
         Self::KeyExhausted,
+        Self::Congested,
     ];
 
     /// Its place in [`DropReason::ALL`], for arrays of counters.
@@ -192,6 +196,7 @@ impl DropReason {
             Self::WeakKey => "weak_key",
             Self::Duplicate => "duplicate",
             Self::KeyExhausted => "key_exhausted",
+            Self::Congested => "congested",
         }
     }
 }

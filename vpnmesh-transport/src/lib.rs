@@ -1,6 +1,7 @@
 //! vpnmesh transport.
 
 pub mod channel;
+pub mod class;
 pub mod client;
 pub mod entropy;
 mod error;
@@ -36,6 +37,7 @@ pub mod tunnel;
 mod vectors;
 pub mod wire;
 
+pub use class::{Dscp, DscpPolicy, Ecn, Marking, TrafficClass};
 pub use entropy::{Entropy, OsEntropy, SeededEntropy};
 pub use error::{DropReason, Error};
 pub use handshake::{Established, Identity, Incarnation};

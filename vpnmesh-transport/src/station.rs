@@ -15,8 +15,8 @@ use crate::handshake::{Attempt, Cookie, Initiator, Progress, Refusal, ResponderC
 use crate::outbox::Outbox;
 use crate::schedule::{self, BranchContext, MoveContext};
 use crate::{
-    Ciphers, CryptoSuite, DropReason, Entropy, Established, Identity, Incarnation, Profile,
-    Profiles, message,
+    Ciphers, CryptoSuite, DropReason, Entropy, Established, Identity, Incarnation, Marking,
+    Profile, Profiles, message,
 };
 use vpnmesh_core::NodeId;
 
@@ -49,6 +49,8 @@ pub struct StationConfig {
     pub membership: Vec<u8>,
     /// Checks it and what comes later.
     pub verifier: Box<dyn Verifier>,
+    /// How outer headers are marked.
+    pub marking: Marking,
 }
 
 /// Why a handshake is made: the initiator's options.
@@ -187,8 +189,8 @@ impl Station {
             .verify(&config.membership)
             .ok_or(crate::Error::Membership)?;
         Ok(Self {
+            out: Outbox::new(config.marking),
             config,
-            out: Outbox::default(),
             clients: ClientIndex::new(&membership),
             membership,
             attempts: BTreeMap::new(),

@@ -29,7 +29,7 @@ use crate::probe::{self, Prober};
 use crate::receipt::Fence;
 use crate::station::{Station, StationConfig};
 use crate::wire::{self, Header};
-use crate::{DropReason, Error, Machine, Transmit};
+use crate::{DropReason, Ecn, Error, Machine, Transmit};
 
 use generation::Generations;
 pub(crate) use holder::ActivateBody;
@@ -338,6 +338,7 @@ impl ClientMachine {
     fn handle_packet(
         &mut self,
         from: SocketAddr,
+        ecn: Ecn,
         datagram: &mut [u8],
         now: Timestamp,
     ) -> Result<Option<Range<usize>>, DropReason> {
@@ -355,7 +356,8 @@ impl ClientMachine {
         };
         #[cfg(feature = "testing")]
         let keys = holder.leg.channel(header.index).map(|channel| channel.id);
-        let (node, opened) = (holder.node, holder.leg.open(&header, from, datagram, now)?);
+        let opened = holder.leg.open(&header, from, ecn, datagram, now)?;
+        let node = holder.node;
         let confirmed =
             header.index == holder.leg.newest().local_index && holder.activation.take().is_some();
         #[cfg(feature = "testing")]
@@ -383,6 +385,7 @@ impl ClientMachine {
             }
             Opened::Control { closed: true, .. } => self.handle_closed(node, now),
             Opened::Control { .. } | Opened::Nothing => {}
+            Opened::Dropped(reason) => self.station.out.drop_because(reason),
         }
         if confirmed {
             self.handle_activated(node, now);
@@ -615,6 +618,7 @@ impl Machine for ClientMachine {
     fn handle_datagram(
         &mut self,
         from: SocketAddr,
+        ecn: Ecn,
         data: &mut [u8],
         now: Timestamp,
     ) -> Option<Range<usize>> {
@@ -631,7 +635,7 @@ impl Machine for ClientMachine {
             let reply = self.prober.handle_reply(from, data, now);
             self.station.out.count(reply);
         } else {
-            let result = self.handle_packet(from, data, now);
+            let result = self.handle_packet(from, ecn, data, now);
             return self.station.out.count(result).flatten();
         }
         self.flush(now);

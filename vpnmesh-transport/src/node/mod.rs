@@ -39,7 +39,7 @@ use crate::record::{HolderKey, SessionDocument};
 use crate::station::{Station, StationConfig, responder_config};
 use crate::timers::Timers;
 use crate::wire::{Header, Kind};
-use crate::{DropReason, Error, Incarnation, Machine, Transmit, probe};
+use crate::{DropReason, Ecn, Error, Incarnation, Machine, Transmit, probe};
 
 use branches::{Branch, Branches};
 use covers::{Counted, Covers};
@@ -391,6 +391,7 @@ impl NodeMachine {
     fn handle_packet(
         &mut self,
         from: SocketAddr,
+        ecn: Ecn,
         datagram: &mut [u8],
         now: Timestamp,
     ) -> Result<(), DropReason> {
@@ -399,10 +400,12 @@ impl NodeMachine {
             return self.handle_activation(&header, from, datagram, now);
         }
         match self.channels.get(&header.index) {
-            Some(Owner::Peer(peer)) => self.handle_peer_packet(*peer, &header, from, datagram, now),
-            Some(Owner::Pending) => self.handle_first_packet(&header, from, datagram, now),
+            Some(Owner::Peer(peer)) => {
+                self.handle_peer_packet(*peer, &header, (from, ecn), datagram, now)
+            }
+            Some(Owner::Pending) => self.handle_first_packet(&header, (from, ecn), datagram, now),
             Some(Owner::Session(session)) => {
-                self.handle_client_packet(*session, &header, from, datagram, now)
+                self.handle_client_packet(*session, &header, (from, ecn), datagram, now)
             }
             None => Err(DropReason::UnknownIndex),
         }
@@ -412,13 +415,13 @@ impl NodeMachine {
         &mut self,
         id: PeerId,
         header: &Header,
-        from: SocketAddr,
+        (from, ecn): (SocketAddr, Ecn),
         datagram: &mut [u8],
         now: Timestamp,
     ) -> Result<(), DropReason> {
         let peer = self.peers.get_mut(&id).ok_or(DropReason::UnknownIndex)?;
         let leg = peer.leg.as_mut().ok_or(DropReason::UnknownIndex)?;
-        let opened = leg.open(header, from, datagram, now)?;
+        let opened = leg.open(header, from, ecn, datagram, now)?;
         let result = match (opened, id) {
             (Opened::Packet(packet), PeerId::Site(site)) => self.forward_down(site, packet, now),
             (Opened::Joined(packet), PeerId::Site(site)) => self.forward_down(site, &packet, now),
@@ -430,6 +433,7 @@ impl NodeMachine {
                 Ok(())
             }
             (Opened::Control { .. } | Opened::Nothing, _) => Ok(()),
+            (Opened::Dropped(reason), _) => Err(reason),
         };
         self.read_peer(id, now);
         self.touch_peer(id, now);
@@ -440,7 +444,7 @@ impl NodeMachine {
         &mut self,
         session: SessionId,
         header: &Header,
-        from: SocketAddr,
+        (from, ecn): (SocketAddr, Ecn),
         datagram: &mut [u8],
         now: Timestamp,
     ) -> Result<(), DropReason> {
@@ -449,7 +453,7 @@ impl NodeMachine {
             .get_mut(&session)
             .ok_or(DropReason::UnknownIndex)?;
         let (before, address) = (held.leg.sealing().id, held.leg.remote());
-        let opened = held.leg.open(header, from, datagram, now)?;
+        let opened = held.leg.open(header, from, ecn, datagram, now)?;
         held.last_heard = now;
         let (confirmed, moved) = (
             held.leg.sealing().id != before,
@@ -479,6 +483,7 @@ impl NodeMachine {
                 return Ok(());
             }
             Opened::Control { .. } | Opened::Nothing => Ok(()),
+            Opened::Dropped(reason) => Err(reason),
         };
         self.read_client(session, now);
         self.touch_session(session, now);
@@ -677,6 +682,7 @@ impl Machine for NodeMachine {
     fn handle_datagram(
         &mut self,
         from: SocketAddr,
+        ecn: Ecn,
         data: &mut [u8],
         now: Timestamp,
     ) -> Option<Range<usize>> {
@@ -695,7 +701,7 @@ impl Machine for NodeMachine {
                 self.station.out.send(from, reply.to_vec());
             }
         } else {
-            let result = self.handle_packet(from, data, now);
+            let result = self.handle_packet(from, ecn, data, now);
             self.station.out.count(result);
         }
         self.flush_dirty(now);

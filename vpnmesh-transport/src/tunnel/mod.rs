@@ -28,8 +28,8 @@ use crate::path::PathFigures;
 use crate::station::{Ended, Hello, Route, Station, StationConfig, Verifier, link_channel};
 use crate::wire::{self, Header};
 use crate::{
-    Ciphers, CryptoSuite, DropReason, Entropy, Error, Identity, Incarnation, Machine, Profile,
-    Profiles, Transmit,
+    Ciphers, CryptoSuite, DropReason, Ecn, Entropy, Error, Identity, Incarnation, Machine, Marking,
+    Profile, Profiles, Transmit,
 };
 
 /// What a tunnel is started with.
@@ -54,6 +54,8 @@ pub struct TunnelConfig {
     pub endpoint: Option<SocketAddr>,
     /// The inner addresses behind the peer; empty allows every one.
     pub allow: Vec<Prefix>,
+    /// How outer headers are marked.
+    pub marking: Marking,
     /// How often the peer is asked whether it lives. Default 250 ms while packets flow, 15 s else.
     pub cadence: Cadence,
 }
@@ -168,6 +170,7 @@ impl TunnelMachine {
             site_secret: None,
             membership: Vec::new(),
             verifier: Box::new(NoMembers),
+            marking: config.marking,
         })?;
         let responder = responder(&mut station, now);
         let mut tunnel = Self {
@@ -356,6 +359,7 @@ impl TunnelMachine {
     fn handle_packet(
         &mut self,
         from: SocketAddr,
+        ecn: Ecn,
         datagram: &mut [u8],
         now: Timestamp,
     ) -> Result<Option<Range<usize>>, DropReason> {
@@ -365,7 +369,7 @@ impl TunnelMachine {
         let proves = unproven.is_some();
         let leg = unproven.or(self.leg.as_mut());
         let leg = leg.ok_or(DropReason::UnknownIndex)?;
-        let opened = leg.open(&header, from, datagram, now)?;
+        let opened = leg.open(&header, from, ecn, datagram, now)?;
         if proves {
             self.adopt();
             self.note_connected(now);
@@ -381,6 +385,7 @@ impl TunnelMachine {
                 self.flush(now);
                 Ok(0..0)
             }
+            Opened::Dropped(reason) => Err(reason),
         };
         if !self.ready || !self.waiting.is_empty() {
             self.note_ready(now);
@@ -457,6 +462,7 @@ impl Machine for TunnelMachine {
     fn handle_datagram(
         &mut self,
         from: SocketAddr,
+        ecn: Ecn,
         data: &mut [u8],
         now: Timestamp,
     ) -> Option<Range<usize>> {
@@ -472,7 +478,7 @@ impl Machine for TunnelMachine {
             }
             Some(Direction::ToResponder) => self.handle_handshake(from, data, now),
             None => {
-                let result = self.handle_packet(from, data, now);
+                let result = self.handle_packet(from, ecn, data, now);
                 return self.station.out.count(result).flatten();
             }
         }

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use super::*;
@@ -11,12 +12,19 @@ const MS: Duration = Duration::from_millis(1);
 struct Rig {
     ends: [TunnelMachine; 2],
     at: [SocketAddr; 2],
-    wire: Vec<(Timestamp, SocketAddr, SocketAddr, Vec<u8>)>,
+    wire: Vec<Flight>,
+    /// What routers write into the ECN bits of every datagram.
+    mark: Option<Ecn>,
+    /// The classes of all datagrams, as they were sent.
+    classes: BTreeSet<u8>,
     now: Timestamp,
     cut: bool,
     inner: [Vec<Vec<u8>>; 2],
     events: [Vec<TunnelEvent>; 2],
 }
+
+/// A datagram that arrives at a time, from, to, under these bits.
+type Flight = (Timestamp, SocketAddr, SocketAddr, Ecn, Vec<u8>);
 
 fn identity(seed: u64) -> Identity {
     Identity::generate(&CryptoSuite::preferred(), &mut SeededEntropy::new(seed))
@@ -35,6 +43,7 @@ fn end(me: usize, life: u64, allow: &[&str], now: Timestamp) -> TunnelMachine {
         peer: identity(1 - me as u64).public(),
         endpoint: Some([B, A][me]),
         allow: allow.iter().map(|prefix| prefix.parse().unwrap()).collect(),
+        marking: Marking::default(),
         cadence: TunnelConfig::CADENCE,
     };
     TunnelMachine::new(config, now).unwrap()
@@ -46,6 +55,8 @@ fn rig(allow: &[&str]) -> Rig {
         ends: [end(0, 5, allow, now), end(1, 5, allow, now)],
         at: [A, B],
         wire: Vec::new(),
+        mark: None,
+        classes: BTreeSet::new(),
         now,
         cut: false,
         inner: [Vec::new(), Vec::new()],
@@ -64,8 +75,11 @@ impl Rig {
     fn drain(&mut self) {
         for me in 0..2 {
             while let Some(sent) = self.ends[me].poll_transmit() {
+                self.classes.insert(sent.class.0);
                 let datagrams = sent.datagrams().filter(|_| !self.cut);
-                let on_wire = |data: &[u8]| (self.now + MS, self.at[me], sent.to, data.to_vec());
+                let ecn = self.mark.unwrap_or(sent.class.ecn());
+                let (at, from, to) = (self.now + MS, self.at[me], sent.to);
+                let on_wire = |data: &[u8]| (at, from, to, ecn, data.to_vec());
                 self.wire.extend(datagrams.map(on_wire));
             }
             while let Some(packet) = self.ends[me].poll_inner() {
@@ -84,10 +98,10 @@ impl Rig {
             self.now += MS;
             let (due, later) = self.wire.drain(..).partition(|(at, ..)| *at <= self.now);
             self.wire = later;
-            let due: Vec<(Timestamp, SocketAddr, SocketAddr, Vec<u8>)> = due;
-            for (_, from, to, mut payload) in due {
+            let due: Vec<Flight> = due;
+            for (_, from, to, ecn, mut payload) in due {
                 if let Some(me) = self.at.iter().position(|at| *at == to) {
-                    let inner = self.ends[me].handle_datagram(from, &mut payload, self.now);
+                    let inner = self.ends[me].handle_datagram(from, ecn, &mut payload, self.now);
                     self.inner[me].extend(inner.map(|inner| payload[inner].to_vec()));
                 }
             }
@@ -98,6 +112,15 @@ impl Rig {
             }
             self.drain();
         }
+    }
+
+    /// Sends a packet of that class; the classes of what arrives.
+    fn send_class(&mut self, class: u8) -> Vec<u8> {
+        let mut sent = packet([10, 9, 0, 0], [10, 9, 0, 1]);
+        sent[1] = class;
+        self.ends[0].handle_inner(&sent, self.now);
+        self.run(MS * 5);
+        self.inner[1].drain(..).map(|packet| packet[1]).collect()
     }
 
     fn exchange(&mut self, me: usize) -> bool {
@@ -214,6 +237,35 @@ fn a_clock_that_went_backwards_is_repaired_by_the_peer() {
 }
 
 #[test]
+fn the_inner_ecn_bits_go_out_and_a_mark_comes_in() {
+    let mut rig = rig(&[]);
+    rig.run(MS * 500);
+    assert_eq!(rig.classes, BTreeSet::from([0]), "handshake and control");
+    let (dscp, ect0, ect1, ce) = (46 << 2, 0b10, 0b01, 0b11);
+    for ecn in [0, ect0, ect1, ce] {
+        rig.classes.clear();
+        assert_eq!(rig.send_class(dscp | ecn), [dscp | ecn]);
+        rig.classes.remove(&0); // control
+        let out: Vec<u8> = rig.classes.iter().copied().collect();
+        assert_eq!(out, if ecn == 0 { vec![] } else { vec![ecn] });
+    }
+    rig.mark = Some(Ecn::Ce);
+    assert_eq!(rig.send_class(dscp | ect0), [dscp | ce]);
+    assert_eq!(rig.send_class(dscp | ect1), [dscp | ce]);
+}
+
+#[test]
+fn a_mark_that_no_sender_would_see_costs_one_packet() {
+    let mut rig = rig(&[]);
+    rig.run(MS * 500);
+    rig.mark = Some(Ecn::Ce);
+    assert!(rig.send_class(0).is_empty());
+    assert_eq!(rig.ends[1].report().drops[&DropReason::Congested], 1);
+    rig.mark = None;
+    assert_eq!(rig.send_class(0), [0]);
+}
+
+#[test]
 fn a_recorded_handshake_takes_no_packets_away_from_the_peer() {
     let mut rig = rig(&[]);
     let recorded: Vec<_> = rig.ends[0]
@@ -226,7 +278,7 @@ fn a_recorded_handshake_takes_no_packets_away_from_the_peer() {
     // An end that has just started remembers nobody, and its peer does not answer for a while.
     rig.cut = true;
     for mut datagram in recorded {
-        rig.ends[1].handle_datagram(A, &mut datagram, rig.now);
+        rig.ends[1].handle_datagram(A, Ecn::NotEct, &mut datagram, rig.now);
     }
     let sent = packet([10, 9, 0, 1], [10, 9, 0, 0]);
     rig.ends[1].handle_inner(&sent, rig.now);
