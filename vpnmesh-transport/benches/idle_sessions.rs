@@ -28,7 +28,7 @@ use vpnmesh_transport::outbox::Outbox;
 use vpnmesh_transport::station::{FirstBranch, Hello, StationConfig, Verifier};
 use vpnmesh_transport::wire::Header;
 use vpnmesh_transport::{
-    Ciphers, CryptoSuite, Ecn, Entropy, Identity, Incarnation, Machine, Marking, Profile,
+    Ciphers, CryptoSuite, Ecn, Entropy, Exchange, Identity, Incarnation, Machine, Marking, Profile,
     SeededEntropy, Transmit,
 };
 
@@ -143,6 +143,7 @@ impl Mesh {
                 peer: primary,
                 site_secret: None,
                 profile: Profile::Standard,
+                exchange: Exchange::Hybrid,
                 ciphers: Ciphers::of(&vpnmesh_transport::Cipher::ALL),
                 incarnation: Incarnation::default(),
                 counter: 1,

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use vpnmesh_core::Timestamp;
 use vpnmesh_transport::tunnel::{TunnelConfig, TunnelMachine};
 use vpnmesh_transport::{
-    Cipher, Ciphers, CryptoSuite, Ecn, Identity, Incarnation, Machine, Marking, Profile,
+    Cipher, Ciphers, CryptoSuite, Ecn, Identity, Incarnation, Machine, Marking, Pq, Profile,
     SeededEntropy, Transmit, inner,
 };
 
@@ -132,6 +132,7 @@ fn end(me: usize) -> TunnelMachine {
         incarnation: Incarnation::new(1, &mut entropy),
         entropy: Box::new(entropy),
         profile: Profile::Standard,
+        pq: Pq::Require,
         ciphers: Ciphers::of(&[Cipher::Aes256Gcm]),
         peer: identity(1 - me as u64).public(),
         endpoint: Some(ADDRESSES[1 - me]),

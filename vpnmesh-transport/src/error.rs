@@ -131,7 +131,8 @@ pub enum DropReason {
     UnknownPeer,
     /// A key chunk that no handshake waits for, or that does not match its commitment.
     UnknownChunk,
-    /// The peer's profile, cipher or request is not allowed here: a refusal went out.
+    /// The peer's profile, cipher, key exchange or request is not allowed here: a refusal went out. Or
+    /// the peer said so to us.
     Refused,
     /// A Diffie-Hellman result of zero or an encapsulation key that is no key.
     WeakKey,

@@ -40,6 +40,6 @@ pub mod wire;
 pub use class::{Dscp, DscpPolicy, Ecn, Marking, TrafficClass};
 pub use entropy::{Entropy, OsEntropy, SeededEntropy};
 pub use error::{DropReason, Error};
-pub use handshake::{Established, Identity, Incarnation};
+pub use handshake::{Established, Exchange, Identity, Incarnation, Pq};
 pub use machine::{Machine, Transmit};
 pub use suite::{Cipher, Ciphers, CryptoSuite, PacketAead, Profile, Profiles};

@@ -14,8 +14,8 @@ use vpnmesh_transport::io::{
 };
 use vpnmesh_transport::tunnel::{TunnelCommand, TunnelConfig, TunnelEvent, TunnelMachine};
 use vpnmesh_transport::{
-    Ciphers, CryptoSuite, DropReason, Ecn, Identity, Incarnation, Marking, Profile, SeededEntropy,
-    TrafficClass, Transmit,
+    Ciphers, CryptoSuite, DropReason, Ecn, Identity, Incarnation, Marking, Pq, Profile,
+    SeededEntropy, TrafficClass, Transmit,
 };
 
 /// Two tunnels and the router that carries their datagrams.
@@ -49,6 +49,7 @@ fn tunnel(me: u64, peer_at: SocketAddr) -> TunnelMachine {
         incarnation: Incarnation::new(1, &mut entropy),
         entropy: Box::new(entropy),
         profile: Profile::Standard,
+        pq: Pq::Require,
         ciphers: Ciphers::of_this_machine(),
         peer: identity(1 - me).public(),
         endpoint: Some(peer_at),

@@ -19,17 +19,18 @@ use vpnmesh_core::{Membership, Prefix, PublicKey, Timestamp};
 use crate::flow::InnerPacket;
 use crate::frame::Frame;
 use crate::handshake::{
-    Authority, Decision, Direction, Established, Load, Refusal, Request, Responder,
-    ResponderConfig, direction,
+    Authority, Decision, Direction, Established, Load, Pq, Refusal, Request, Responder, direction,
 };
 use crate::leg::{Cadence, Leg, Opened, Traffic};
 use crate::message;
 use crate::path::PathFigures;
-use crate::station::{Ended, Hello, Route, Station, StationConfig, Verifier, link_channel};
+use crate::station::{
+    Ended, Hello, Route, Station, StationConfig, Verifier, link_channel, responder_config,
+};
 use crate::wire::{self, Header};
 use crate::{
     Ciphers, CryptoSuite, DropReason, Ecn, Entropy, Error, Identity, Incarnation, Machine, Marking,
-    Profile, Profiles, Transmit,
+    Profile, Transmit,
 };
 
 /// What a tunnel is started with.
@@ -46,6 +47,8 @@ pub struct TunnelConfig {
     pub entropy: Box<dyn Entropy>,
     /// The profile that we ask for, and the weakest that is served.
     pub profile: Profile,
+    /// Whether ML-KEM is asked for, and whether the peer may go without.
+    pub pq: Pq,
     /// The packet ciphers that we are willing to use.
     pub ciphers: Ciphers,
     /// The peer's key.
@@ -81,6 +84,9 @@ pub enum TunnelEvent {
     Rekeyed,
     /// The peer does not answer; it is dialed.
     Silent,
+    /// The peer answers, but says no: the two ends are configured differently. Told once for each
+    /// reason until a handshake succeeds.
+    Refused(Refusal),
     /// The answer to [`TunnelCommand::Report`].
     Report(Box<TunnelReport>),
 }
@@ -114,6 +120,8 @@ pub struct TunnelMachine {
     unproven: Option<(Leg, Incarnation)>,
     ready: bool,
     silent: bool,
+    /// What the owner was told last of the peer's refusals.
+    refused: Option<Refusal>,
     dial_at: Timestamp,
     dials: u32,
     /// Inner packets that wait for the first keys; at most [`MAX_WAITING`].
@@ -172,6 +180,7 @@ impl TunnelMachine {
             verifier: Box::new(NoMembers),
             marking: config.marking,
         })?;
+        station.pq = config.pq;
         let responder = responder(&mut station, now);
         let mut tunnel = Self {
             station,
@@ -185,6 +194,7 @@ impl TunnelMachine {
             unproven: None,
             ready: false,
             silent: false,
+            refused: None,
             dial_at: Timestamp::MAX,
             dials: 0,
             waiting: VecDeque::new(),
@@ -288,6 +298,14 @@ impl TunnelMachine {
         if let (Some(established), Route::Direct(address)) = (ended.established, ended.route) {
             self.connect(&established, address, now);
         }
+        // A life that is too old is repaired without anybody's help.
+        let refusal = ended.refusal;
+        let refusal = refusal.filter(|refusal| !matches!(refusal, Refusal::Stale { .. }));
+        if let Some(reason) = refusal
+            && self.refused.replace(reason) != refusal
+        {
+            self.emit(TunnelEvent::Refused(reason));
+        }
     }
 
     /// A handshake succeeded: the first keys, fresh ones, or those of a peer that started anew.
@@ -334,6 +352,7 @@ impl TunnelMachine {
 
     fn note_connected(&mut self, now: Timestamp) {
         self.silent = false;
+        self.refused = None;
         self.dials = 0;
         let late = if self.is_lower() {
             Duration::ZERO
@@ -562,16 +581,8 @@ fn allows(allow: &[Prefix], address: std::net::IpAddr) -> bool {
 }
 
 fn responder(station: &mut Station, now: Timestamp) -> Responder {
-    let config = &mut station.config;
-    let of_responder = ResponderConfig {
-        suite: config.suite,
-        identity: config.identity.duplicate(),
-        site_secret: None,
-        incarnation: config.incarnation,
-        profiles: Profiles::from_floor(config.profile),
-        ciphers: config.ciphers,
-    };
-    Responder::new(of_responder, &mut *config.entropy, now)
+    let config = responder_config(station);
+    Responder::new(config, &mut *station.config.entropy, now)
 }
 
 /// After a handshake without an answer.

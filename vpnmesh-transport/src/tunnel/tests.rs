@@ -13,6 +13,10 @@ struct Rig {
     ends: [TunnelMachine; 2],
     at: [SocketAddr; 2],
     wire: Vec<Flight>,
+    /// Datagrams of this type are lost.
+    lose: Option<u8>,
+    /// The key exchanges that were asked for, by their codes.
+    asked: BTreeSet<u8>,
     /// What routers write into the ECN bits of every datagram.
     mark: Option<Ecn>,
     /// The classes of all datagrams, as they were sent.
@@ -31,6 +35,10 @@ fn identity(seed: u64) -> Identity {
 }
 
 fn end(me: usize, life: u64, allow: &[&str], now: Timestamp) -> TunnelMachine {
+    end_with(me, life, allow, Pq::Require, now)
+}
+
+fn end_with(me: usize, life: u64, allow: &[&str], pq: Pq, now: Timestamp) -> TunnelMachine {
     let suite = CryptoSuite::preferred();
     let mut entropy = SeededEntropy::new(life * 100 + me as u64);
     let config = TunnelConfig {
@@ -39,6 +47,7 @@ fn end(me: usize, life: u64, allow: &[&str], now: Timestamp) -> TunnelMachine {
         incarnation: Incarnation::new(life, &mut entropy),
         entropy: Box::new(entropy),
         profile: Profile::Standard,
+        pq,
         ciphers: Ciphers::of_this_machine(),
         peer: identity(1 - me as u64).public(),
         endpoint: Some([B, A][me]),
@@ -50,11 +59,17 @@ fn end(me: usize, life: u64, allow: &[&str], now: Timestamp) -> TunnelMachine {
 }
 
 fn rig(allow: &[&str]) -> Rig {
+    rig_with(allow, [Pq::Require; 2])
+}
+
+fn rig_with(allow: &[&str], pq: [Pq; 2]) -> Rig {
     let now = Timestamp(1_000_000_000);
     Rig {
-        ends: [end(0, 5, allow, now), end(1, 5, allow, now)],
+        ends: [0, 1].map(|me| end_with(me, 5, allow, pq[me], now)),
         at: [A, B],
         wire: Vec::new(),
+        lose: None,
+        asked: BTreeSet::new(),
         mark: None,
         classes: BTreeSet::new(),
         now,
@@ -76,7 +91,11 @@ impl Rig {
         for me in 0..2 {
             while let Some(sent) = self.ends[me].poll_transmit() {
                 self.classes.insert(sent.class.0);
-                let datagrams = sent.datagrams().filter(|_| !self.cut);
+                if let [0x01, _, _, mode, ..] = sent.payload[..] {
+                    self.asked.insert(mode);
+                }
+                let lost = |data: &[u8]| self.cut || data.first().copied() == self.lose;
+                let datagrams = sent.datagrams().filter(|data| !lost(data));
                 let ecn = self.mark.unwrap_or(sent.class.ecn());
                 let (at, from, to) = (self.now + MS, self.at[me], sent.to);
                 let on_wire = |data: &[u8]| (at, from, to, ecn, data.to_vec());
@@ -233,6 +252,46 @@ fn a_clock_that_went_backwards_is_repaired_by_the_peer() {
         rig.ends[me] = end(me, 1, &[], rig.now);
         rig.run(MS * 4000);
         assert!(rig.exchange(1 - me) && rig.exchange(me), "end {me}");
+    }
+}
+
+#[test]
+fn two_ends_agree_on_a_key_exchange_or_say_why_not() {
+    for (one, other) in Pq::ALL.into_iter().flat_map(|one| Pq::ALL.map(|other| (one, other))) {
+        let mut rig = rig_with(&[], [one, other]);
+        rig.run(MS * 5000);
+        let refused = |event: &TunnelEvent| *event == TunnelEvent::Refused(Refusal::Exchange);
+        let told = [rig.count(0, refused), rig.count(1, refused)];
+        let served = one.serves(other.asks_for()) || other.serves(one.asks_for());
+        assert_eq!(rig.exchange(0) && rig.exchange(1), served, "{one:?}, {other:?}");
+        assert_eq!(told, if served { [0, 0] } else { [1, 1] }, "{one:?}, {other:?}");
+        let without = one == Pq::Off || other == Pq::Off;
+        assert_eq!(rig.asked.contains(&1), without, "{one:?}, {other:?}");
+    }
+}
+
+#[test]
+fn an_end_that_prefers_ml_kem_goes_without_it_on_the_word_of_its_peer() {
+    let lower = usize::from(identity(1).public() < identity(0).public()); // it dials first
+    let mut pq = [Pq::Off; 2];
+    pq[lower] = Pq::Prefer;
+    let mut rig = rig_with(&[], pq);
+    rig.run(MS * 100);
+    assert!(rig.exchange(0) && rig.exchange(1));
+    assert_eq!(rig.asked, BTreeSet::from([0, 1]));
+}
+
+#[test]
+fn what_is_lost_on_the_way_leads_to_no_weaker_exchange() {
+    for lose in [0x02, 0x03] {
+        let mut rig = rig_with(&[], [Pq::Prefer; 2]);
+        rig.lose = Some(lose);
+        rig.run(MS * 20_000);
+        assert!(!rig.exchange(0));
+        rig.lose = None;
+        rig.run(MS * 3000);
+        assert!(rig.exchange(0) && rig.exchange(1));
+        assert_eq!(rig.asked, BTreeSet::from([0]), "without {lose:#x}");
     }
 }
 
