@@ -130,6 +130,7 @@ impl Role for Client {
                 "bytes": keys.volume.0,
                 "packets": keys.packets,
             })),
+            "security": session.security,
             "sites_ready": session.sites_ready,
             "drops": json::drops(&session.drops),
             "lateness_ms": millis(session.lateness),

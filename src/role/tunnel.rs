@@ -277,7 +277,9 @@ fn tell(event: &TunnelEvent, output: Output, lines: &mut Lines<io::Stdout>) {
 
 fn record(event: &TunnelEvent) -> (&'static str, Fields) {
     let (name, record) = match event {
-        TunnelEvent::Ready { remote } => ("ready", json!({"remote": remote})),
+        TunnelEvent::Ready { remote, security } => {
+            ("ready", json!({"remote": remote, "security": security}))
+        }
         TunnelEvent::Restarted => ("restarted", json!({})),
         TunnelEvent::Rekeyed => ("rekeyed", json!({})),
         TunnelEvent::Silent => ("silent", json!({})),
@@ -305,6 +307,7 @@ fn way_out(refusal: Refusal) -> String {
 fn report_record(report: &TunnelReport) -> Value {
     json!({
         "remote": report.remote,
+        "security": report.security,
         "path": report.path.as_ref().map(json::path),
         "sent": report.traffic.sent,
         "sent_bytes": report.traffic.sent_bytes,

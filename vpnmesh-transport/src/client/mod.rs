@@ -29,7 +29,7 @@ use crate::probe::{self, Prober};
 use crate::receipt::Fence;
 use crate::station::{Station, StationConfig};
 use crate::wire::{self, Header};
-use crate::{DropReason, Ecn, Error, Machine, Transmit};
+use crate::{DropReason, Ecn, Error, Floor, Machine, PeerProof, SecurityReport, Transmit};
 
 use generation::Generations;
 pub(crate) use holder::ActivateBody;
@@ -172,6 +172,8 @@ pub struct ClientReport {
     pub unrefreshed: bool,
     /// What the keys have done since the last handshake; `None` without a holder.
     pub keys: Option<KeyUsage>,
+    /// What protects the session; `None` without a holder.
+    pub security: Option<SecurityReport>,
     /// Sites that confirmed the newest receipt.
     pub sites_ready: usize,
     /// Packets dropped, by reason.
@@ -562,6 +564,24 @@ impl ClientMachine {
         }
     }
 
+    /// What protects the session; `None` without a holder.
+    #[must_use]
+    pub fn security_report(&self, now: Timestamp) -> Option<SecurityReport> {
+        let holder = self.active.as_ref()?;
+        let context = self.generations.context(holder.generation)?;
+        Some(SecurityReport {
+            profile: context.profile,
+            kem: Some(context.profile.kem()), // members of a mesh make no other exchange
+            cipher: context.cipher,
+            peer: PeerProof::Membership,
+            key_age: self.usage.until(now).age,
+            floor: Some(Floor {
+                generation: holder.generation,
+                number: holder.number,
+            }),
+        })
+    }
+
     fn report(&mut self, now: Timestamp) -> ClientReport {
         let newest = self
             .statement()
@@ -576,6 +596,7 @@ impl ClientMachine {
             roster: self.generations.roster_nodes(),
             unrefreshed: self.unrefreshed_since.is_some(),
             keys: self.active.as_ref().map(|_| self.usage.until(now)),
+            security: self.security_report(now),
             sites_ready: self
                 .ties
                 .values()

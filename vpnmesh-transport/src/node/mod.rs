@@ -39,7 +39,10 @@ use crate::record::{HolderKey, SessionDocument};
 use crate::station::{Station, StationConfig, responder_config};
 use crate::timers::Timers;
 use crate::wire::{Header, Kind};
-use crate::{DropReason, Ecn, Error, Incarnation, Machine, Transmit, probe};
+use crate::{
+    Cipher, DropReason, Ecn, Error, Floor, Incarnation, Machine, PeerProof, Profile,
+    SecurityReport, Transmit, probe,
+};
 
 use branches::{Branch, Branches};
 use covers::{Counted, Covers};
@@ -641,6 +644,26 @@ impl NodeMachine {
             ("attempts", self.station.attempts()),
         ]
         .into()
+    }
+
+    /// What protects a session that is held here; `None` for any other. The age is that of the keys of
+    /// the last move.
+    #[must_use]
+    pub fn security_report(&self, session: SessionId, now: Timestamp) -> Option<SecurityReport> {
+        let held = self.sessions.get(&session)?;
+        let record = &held.record;
+        let profile = Profile::from_code(record.profile)?;
+        Some(SecurityReport {
+            profile,
+            kem: Some(profile.kem()), // members of a mesh make no other exchange
+            cipher: Cipher::from_code(record.cipher)?,
+            peer: PeerProof::Membership,
+            key_age: now.since(held.leg.newest().created),
+            floor: Some(Floor {
+                generation: record.generation,
+                number: record.number,
+            }),
+        })
     }
 
     fn report(&mut self, now: Timestamp) -> NodeReport {

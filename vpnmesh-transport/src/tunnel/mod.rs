@@ -27,10 +27,11 @@ use crate::path::PathFigures;
 use crate::station::{
     Ended, Hello, Route, Station, StationConfig, Verifier, link_channel, responder_config,
 };
+use crate::suite::Kem;
 use crate::wire::{self, Header};
 use crate::{
-    Ciphers, CryptoSuite, DropReason, Ecn, Entropy, Error, Identity, Incarnation, Machine, Marking,
-    Profile, Transmit,
+    Cipher, Ciphers, CryptoSuite, DropReason, Ecn, Entropy, Error, Identity, Incarnation, Machine,
+    Marking, PeerProof, Profile, SecurityReport, Transmit,
 };
 
 /// What a tunnel is started with.
@@ -77,6 +78,8 @@ pub enum TunnelEvent {
     Ready {
         /// Where it is.
         remote: SocketAddr,
+        /// What protects the packets.
+        security: SecurityReport,
     },
     /// The peer is in a new life: it was started anew.
     Restarted,
@@ -96,6 +99,8 @@ pub enum TunnelEvent {
 pub struct TunnelReport {
     /// Where the peer is.
     pub remote: Option<SocketAddr>,
+    /// What protects the packets; `None` before the first handshake.
+    pub security: Option<SecurityReport>,
     /// The path to it.
     pub path: Option<PathFigures>,
     /// What was carried.
@@ -115,9 +120,9 @@ pub struct TunnelMachine {
     cadence: Cadence,
     leg: Option<Leg>,
     peer_incarnation: Incarnation,
-    /// A handshake of another life of the peer: it may be a recorded one until a packet under its
-    /// keys opens.
-    unproven: Option<(Leg, Incarnation)>,
+    /// What the newest handshake of the leg agreed on.
+    agreed: Option<Agreed>,
+    unproven: Option<Unproven>,
     ready: bool,
     silent: bool,
     /// What the owner was told last of the peer's refusals.
@@ -128,6 +133,24 @@ pub struct TunnelMachine {
     waiting: VecDeque<Vec<u8>>,
     /// For the owner; at most [`MAX_EVENTS`], the oldest gives way.
     events: VecDeque<TunnelEvent>,
+}
+
+/// What a handshake agreed on, and when.
+#[derive(Debug, Clone, Copy)]
+struct Agreed {
+    profile: Profile,
+    kem: Option<Kem>,
+    cipher: Cipher,
+    at: Timestamp,
+}
+
+/// A handshake of another life of the peer: it may be a recorded one until a packet under its keys
+/// opens.
+#[derive(Debug)]
+struct Unproven {
+    leg: Leg,
+    incarnation: Incarnation,
+    agreed: Agreed,
 }
 
 /// A tunnel has no members: its two keys are configured.
@@ -191,6 +214,7 @@ impl TunnelMachine {
             cadence: config.cadence,
             leg: None,
             peer_incarnation: Incarnation::default(),
+            agreed: None,
             unproven: None,
             ready: false,
             silent: false,
@@ -249,7 +273,7 @@ impl TunnelMachine {
         self.dials += 1;
         let legs = [
             self.leg.as_ref(),
-            self.unproven.as_ref().map(|(leg, _)| leg),
+            self.unproven.as_ref().map(|unproven| &unproven.leg),
         ];
         let taken = |index: u32| {
             legs.iter()
@@ -267,7 +291,7 @@ impl TunnelMachine {
     fn handle_handshake(&mut self, from: SocketAddr, datagram: &[u8], now: Timestamp) {
         let legs = [
             self.leg.as_ref(),
-            self.unproven.as_ref().map(|(leg, _)| leg),
+            self.unproven.as_ref().map(|unproven| &unproven.leg),
         ];
         let taken = |index: u32| {
             legs.iter()
@@ -313,17 +337,28 @@ impl TunnelMachine {
         let suite = self.station.config.suite;
         let channel = link_channel(&suite, established, &self.station, now);
         let same_life = self.peer_incarnation == established.peer_incarnation;
+        let agreed = Agreed {
+            profile: established.profile,
+            kem: established.kem(),
+            cipher: established.cipher,
+            at: now,
+        };
         match self.leg.as_mut().filter(|_| same_life) {
             Some(leg) => {
                 leg.add_channel(channel, now + leg.grace());
                 if established.initiator {
                     leg.set_remote(remote);
                 }
+                self.agreed = Some(agreed);
                 self.emit(TunnelEvent::Rekeyed);
             }
             None => {
                 let leg = Leg::new(remote, channel, self.cadence, now);
-                self.unproven = Some((leg, established.peer_incarnation));
+                self.unproven = Some(Unproven {
+                    leg,
+                    incarnation: established.peer_incarnation,
+                    agreed,
+                });
                 if !established.initiator {
                     return; // until the peer's first packet
                 }
@@ -341,13 +376,14 @@ impl TunnelMachine {
 
     /// The peer has shown that it lives the life of the newest handshake.
     fn adopt(&mut self) {
-        let Some((leg, incarnation)) = self.unproven.take() else {
+        let Some(unproven) = self.unproven.take() else {
             return;
         };
-        if self.leg.replace(leg).is_some() {
+        if self.leg.replace(unproven.leg).is_some() {
             self.emit(TunnelEvent::Restarted);
         }
-        self.peer_incarnation = incarnation;
+        self.peer_incarnation = unproven.incarnation;
+        self.agreed = Some(unproven.agreed);
     }
 
     fn note_connected(&mut self, now: Timestamp) {
@@ -370,8 +406,11 @@ impl TunnelMachine {
             let sent = leg.send_packet(&packet, &mut self.station.out, now);
             self.station.out.count(sent);
         }
-        if !std::mem::replace(&mut self.ready, true) {
-            self.emit(TunnelEvent::Ready { remote });
+        if !self.ready
+            && let Some(security) = self.security_report(now)
+        {
+            self.ready = true;
+            self.emit(TunnelEvent::Ready { remote, security });
         }
     }
 
@@ -383,7 +422,7 @@ impl TunnelMachine {
         now: Timestamp,
     ) -> Result<Option<Range<usize>>, DropReason> {
         let (header, len) = (Header::decode(datagram)?, datagram.len());
-        let unproven = self.unproven.as_mut().map(|(leg, _)| leg);
+        let unproven = self.unproven.as_mut().map(|unproven| &mut unproven.leg);
         let unproven = unproven.filter(|leg| leg.channel(header.index).is_some());
         let proves = unproven.is_some();
         let leg = unproven.or(self.leg.as_mut());
@@ -458,15 +497,31 @@ impl TunnelMachine {
         self.station.resume(Incarnation { counter, random });
         self.responder = responder(&mut self.station, now);
         self.leg = None;
+        self.agreed = None;
         self.unproven = None;
         self.peer_incarnation = Incarnation::default();
         self.dial_at = now;
     }
 
-    fn report(&self) -> TunnelReport {
+    /// What protects the packets; `None` before the first handshake.
+    #[must_use]
+    pub fn security_report(&self, now: Timestamp) -> Option<SecurityReport> {
+        let agreed = self.agreed?;
+        Some(SecurityReport {
+            profile: agreed.profile,
+            kem: agreed.kem,
+            cipher: agreed.cipher,
+            peer: PeerProof::StaticKey,
+            key_age: now.since(agreed.at),
+            floor: None,
+        })
+    }
+
+    fn report(&self, now: Timestamp) -> TunnelReport {
         let leg = self.leg.as_ref();
         TunnelReport {
             remote: leg.map(Leg::remote),
+            security: self.security_report(now),
             path: leg.map(Leg::figures),
             traffic: leg.map(Leg::traffic).unwrap_or_default(),
             drops: self.station.out.drops().clone(),
@@ -510,10 +565,10 @@ impl Machine for TunnelMachine {
         self.station.out.count(result);
     }
 
-    fn handle_command(&mut self, command: TunnelCommand, _now: Timestamp) {
+    fn handle_command(&mut self, command: TunnelCommand, now: Timestamp) {
         match command {
             TunnelCommand::Report => {
-                let report = Box::new(self.report());
+                let report = Box::new(self.report(now));
                 self.emit(TunnelEvent::Report(report));
             }
         }

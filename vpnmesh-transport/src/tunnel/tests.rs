@@ -187,10 +187,10 @@ fn what_is_not_allowed_or_no_packet_is_counted() {
     rig.ends[0].handle_inner(b"garbage", rig.now);
     rig.run(MS * 5);
     assert!(rig.inner[1].is_empty());
-    let drops = rig.ends[0].report().drops;
+    let drops = rig.ends[0].report(rig.now).drops;
     assert_eq!(drops[&DropReason::NoRoute], 1);
     assert_eq!(drops[&DropReason::Malformed], 1);
-    assert_eq!(rig.ends[1].report().drops[&DropReason::NotAllowedSource], 1);
+    assert_eq!(rig.ends[1].report(rig.now).drops[&DropReason::NotAllowedSource], 1);
 }
 
 #[test]
@@ -282,6 +282,33 @@ fn an_end_that_prefers_ml_kem_goes_without_it_on_the_word_of_its_peer() {
 }
 
 #[test]
+fn both_ends_report_what_protects_their_packets() {
+    for (pq, exchange) in [(Pq::Require, "x25519+ml-kem-768"), (Pq::Off, "x25519")] {
+        let mut rig = rig_with(&[], [pq; 2]);
+        assert_eq!(rig.ends[0].security_report(rig.now), None);
+        rig.run(MS * 500);
+        for me in 0..2 {
+            let told = rig.events[me].iter().find_map(|event| match event {
+                TunnelEvent::Ready { security, .. } => Some(*security),
+                _ => None,
+            });
+            let (told, now) = (told.unwrap(), rig.ends[me].security_report(rig.now).unwrap());
+            assert_eq!(now.key_exchange(), exchange);
+            assert_eq!(now.post_quantum_confidentiality(), pq == Pq::Require);
+            assert_eq!((now.peer, now.floor), (PeerProof::StaticKey, None));
+            assert!(now.key_age > told.key_age && now.key_age <= MS * 500);
+            let key_age = now.key_age;
+            assert_eq!(SecurityReport { key_age, ..told }, now);
+        }
+        rig.run(MS * 119_000);
+        let before = rig.ends[0].security_report(rig.now).unwrap().key_age;
+        rig.run(MS * 2000);
+        let after = rig.ends[0].security_report(rig.now).unwrap().key_age;
+        assert!(after < before, "fresh keys are young: {after:?}, {before:?}");
+    }
+}
+
+#[test]
 fn what_is_lost_on_the_way_leads_to_no_weaker_exchange() {
     for lose in [0x02, 0x03] {
         let mut rig = rig_with(&[], [Pq::Prefer; 2]);
@@ -319,7 +346,7 @@ fn a_mark_that_no_sender_would_see_costs_one_packet() {
     rig.run(MS * 500);
     rig.mark = Some(Ecn::Ce);
     assert!(rig.send_class(0).is_empty());
-    assert_eq!(rig.ends[1].report().drops[&DropReason::Congested], 1);
+    assert_eq!(rig.ends[1].report(rig.now).drops[&DropReason::Congested], 1);
     rig.mark = None;
     assert_eq!(rig.send_class(0), [0]);
 }
