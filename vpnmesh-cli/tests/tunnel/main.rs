@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     lab::run_suite("tunnel", &TESTS)
 }
 
-const TESTS: [lab::Test; 9] = [
+const TESTS: [lab::Test; 10] = [
     (
         "after_ready_ping_and_iperf3_go_through",
         after_ready_ping_and_iperf3_go_through,
@@ -42,6 +42,10 @@ const TESTS: [lab::Test; 9] = [
     (
         "a_foreign_source_is_dropped_and_counted",
         a_foreign_source_is_dropped_and_counted,
+    ),
+    (
+        "ends_that_differ_about_ml_kem_say_so",
+        ends_that_differ_about_ml_kem_say_so,
     ),
     (
         "an_interface_that_exists_is_taken_as_it_is",
@@ -114,7 +118,9 @@ fn a_foreign_source_is_dropped_and_counted(inside: Inside) {
         .a
         .start(&pair.b, &["--allow", "10.77.0.2/32", "--json"]);
     let b = pair.b.start(&pair.a, &[]);
-    a.event("ready");
+    let security = &a.event("ready")["security"];
+    assert_eq!(security["key_exchange"], "x25519+ml-kem-768");
+    assert_eq!(security["post_quantum_confidentiality"], true);
     pair.configure();
     pair.ping();
     pair.b.run("ip addr add 10.99.0.1/32 dev vm0").unwrap();
@@ -128,6 +134,22 @@ fn a_foreign_source_is_dropped_and_counted(inside: Inside) {
         dropped() >= before + 3
     });
     pair.ping();
+    a.ends_well();
+    b.ends_well();
+}
+
+fn ends_that_differ_about_ml_kem_say_so(inside: Inside) {
+    let pair = Pair::new(inside);
+    let b = pair.b.start(&pair.a, &["--pq", "off", "--json"]);
+    let a = pair.a.start(&pair.b, &["--json"]);
+    for end in [&a, &b] {
+        assert_eq!(end.event("refused")["reason"], "exchange");
+    }
+    a.ends_well();
+    let a = pair.a.start(&pair.b, &["--pq", "prefer", "--json"]);
+    for end in [&a, &b] {
+        assert_eq!(end.event("ready")["security"]["key_exchange"], "x25519");
+    }
     a.ends_well();
     b.ends_well();
 }
