@@ -120,8 +120,8 @@ pub struct TunnelMachine {
     cadence: Cadence,
     leg: Option<Leg>,
     peer_incarnation: Incarnation,
-    /// What the newest handshake of the leg agreed on.
-    agreed: Option<Agreed>,
+    /// What the handshake of each of the leg's channels agreed on, by our index.
+    agreed: BTreeMap<u32, Agreed>,
     unproven: Option<Unproven>,
     ready: bool,
     silent: bool,
@@ -214,7 +214,7 @@ impl TunnelMachine {
             cadence: config.cadence,
             leg: None,
             peer_incarnation: Incarnation::default(),
-            agreed: None,
+            agreed: BTreeMap::new(),
             unproven: None,
             ready: false,
             silent: false,
@@ -349,7 +349,9 @@ impl TunnelMachine {
                 if established.initiator {
                     leg.set_remote(remote);
                 }
-                self.agreed = Some(agreed);
+                self.agreed.insert(established.local_index, agreed);
+                self.agreed
+                    .retain(|index, _| leg.channel(*index).is_some());
                 self.emit(TunnelEvent::Rekeyed);
             }
             None => {
@@ -379,11 +381,12 @@ impl TunnelMachine {
         let Some(unproven) = self.unproven.take() else {
             return;
         };
+        let index = unproven.leg.newest().local_index;
+        self.agreed = BTreeMap::from([(index, unproven.agreed)]);
         if self.leg.replace(unproven.leg).is_some() {
             self.emit(TunnelEvent::Restarted);
         }
         self.peer_incarnation = unproven.incarnation;
-        self.agreed = Some(unproven.agreed);
     }
 
     fn note_connected(&mut self, now: Timestamp) {
@@ -497,16 +500,17 @@ impl TunnelMachine {
         self.station.resume(Incarnation { counter, random });
         self.responder = responder(&mut self.station, now);
         self.leg = None;
-        self.agreed = None;
+        self.agreed.clear();
         self.unproven = None;
         self.peer_incarnation = Incarnation::default();
         self.dial_at = now;
     }
 
-    /// What protects the packets; `None` before the first handshake.
+    /// What protects the packets that are sealed now; `None` before the first handshake.
     #[must_use]
     pub fn security_report(&self, now: Timestamp) -> Option<SecurityReport> {
-        let agreed = self.agreed?;
+        let sealing = self.leg.as_ref()?.sealing().local_index;
+        let agreed = self.agreed.get(&sealing)?;
         Some(SecurityReport {
             profile: agreed.profile,
             kem: agreed.kem,
