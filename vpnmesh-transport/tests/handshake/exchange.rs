@@ -58,7 +58,7 @@ fn an_exchange_that_was_changed_on_the_way_opens_nothing() {
         let datagrams = drain(&mut initiator);
         let mut changed = datagrams[0].clone();
         changed[3] ^= 1;
-        repair_mac1(&mut changed, &rig.server.clone());
+        repair_mac1(&mut changed, &rig.server);
         assert_eq!(rig.deliver(&changed).dropped, Some(DropReason::Forged));
         let (replies, _) = rig.deliver_all(&datagrams);
         let session = finish(&mut initiator, &replies, rig.now).unwrap();
@@ -94,7 +94,7 @@ fn an_answer_without_ml_kem_is_none_to_a_request_with_it() {
     let mut initiator = rig.start(Profile::Standard);
     let datagrams = drain(&mut initiator);
     let index = initiator.local_index().to_le_bytes();
-    let mut answer = [&[0x03, 1, 0, 0][..], &index, &[7; 77], &[0; 16]].concat();
+    let mut answer = [&[0x03_u8, 1, 0, 0][..], &index, &[7; 77], &[0; 16]].concat();
     repair_answer(&mut answer, &rig.client.public(), &datagrams[0]);
     let dropped = initiator.handle_datagram(&answer, rig.now).unwrap_err();
     assert_eq!(dropped, DropReason::Malformed);
@@ -113,7 +113,7 @@ fn a_byte_changed_anywhere_leads_to_no_session_without_ml_kem_either() {
         let outcome = rig.deliver(&forged);
         assert!(outcome.replies.is_empty() && outcome.established.is_none());
         if at < hello.len() - 32 {
-            repair_mac1(&mut forged, &rig.server.clone());
+            repair_mac1(&mut forged, &rig.server);
             let outcome = rig.deliver(&forged);
             assert!(outcome.established.is_none(), "byte {at}");
         }
