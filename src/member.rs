@@ -13,9 +13,7 @@ use std::path::{Path, PathBuf};
 use vpnmesh_core::{Membership, PublicKey};
 use vpnmesh_keys::{IdentityKey, IncarnationFile, MembershipStore, SignedMembership, VerifyingKey};
 use vpnmesh_transport::station::{StationConfig, Verifier};
-use vpnmesh_transport::{
-    Ciphers, CryptoSuite, Identity, Incarnation, Marking, OsEntropy, Profile,
-};
+use vpnmesh_transport::{Ciphers, CryptoSuite, Identity, Incarnation, Marking, OsEntropy, Profile};
 
 use crate::Error;
 

@@ -412,7 +412,10 @@ mod tests {
             let read: Outer = toml::from_str(text).unwrap();
             assert_eq!(read.dscp, DscpSetting(policy));
             assert_eq!(toml::to_string(&read).unwrap(), text);
-            assert_eq!(read.dscp.to_string().parse::<DscpSetting>().unwrap(), read.dscp);
+            assert_eq!(
+                read.dscp.to_string().parse::<DscpSetting>().unwrap(),
+                read.dscp
+            );
         }
         assert_eq!(DscpSetting::default().to_string(), "0");
         for wrong in ["dscp = 64", "dscp = -1", "dscp = \"all\""] {

@@ -15,9 +15,7 @@ use vpnmesh_transport::io::{Clock, IoCounters, PacketIo, UdpSocket};
 use super::json::{self, Fields, fields, millis};
 use super::keeper::{Desk, Duty, Start, next_after, spawn};
 use super::{Handle, Names, Role, device};
-use crate::settings::{
-    DscpSetting, FromFile, KeySettings, ProfileSetting, TunSettings, anchor,
-};
+use crate::settings::{DscpSetting, FromFile, KeySettings, ProfileSetting, TunSettings, anchor};
 use crate::{Error, Member};
 
 /// What a client is started with.

@@ -313,7 +313,8 @@ impl Station {
 
     /// Gives all attempts for this purpose up.
     pub fn hang_up(&mut self, wanted: impl Fn(&Hello) -> bool) {
-        self.attempts.retain(|_, pending| !wanted(&pending.call.hello));
+        self.attempts
+            .retain(|_, pending| !wanted(&pending.call.hello));
     }
 
     /// A handshake datagram for the attempt `receiver` arrived.
@@ -339,12 +340,7 @@ impl Station {
         }
     }
 
-    fn handle_refusal(
-        &mut self,
-        receiver: u32,
-        refusal: Refusal,
-        now: Timestamp,
-    ) -> Option<Ended> {
+    fn handle_refusal(&mut self, receiver: u32, refusal: Refusal, now: Timestamp) -> Option<Ended> {
         self.out.drop_because(DropReason::Refused);
         let call = self.attempts.get(&receiver)?.call;
         let own = self.config.incarnation.counter;

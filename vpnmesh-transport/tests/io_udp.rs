@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 use std::net::{Ipv6Addr, SocketAddr};
 
 use left_out::left_out;
-use vpnmesh_transport::{Ecn, TrafficClass, Transmit};
 use vpnmesh_transport::io::{Error, IoCounters, Received, Sent, UdpBatch, UdpSocket};
+use vpnmesh_transport::{Ecn, TrafficClass, Transmit};
 
 fn loopback() -> UdpSocket {
     UdpSocket::bind(([127, 0, 0, 1], 0).into()).unwrap()

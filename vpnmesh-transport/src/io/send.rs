@@ -175,13 +175,13 @@ impl Sender {
             message.msg_iov = self.parts[part..part + run.transmits].as_mut_ptr();
             message.msg_iovlen = run.transmits as _;
             let control = &mut self.controls[n];
-            let (from, len): (*mut libc::c_void, usize) = match (run.is_segmented(), run.is_classed())
-            {
-                (false, false) => (ptr::null_mut(), 0),
-                (true, false) => ((&raw mut control.segment).cast(), mem::size_of::<Part>()),
-                (false, true) => ((&raw mut control.class).cast(), mem::size_of::<Part>()),
-                (true, true) => ((&raw mut *control).cast(), mem::size_of::<Control>()),
-            };
+            let (from, len): (*mut libc::c_void, usize) =
+                match (run.is_segmented(), run.is_classed()) {
+                    (false, false) => (ptr::null_mut(), 0),
+                    (true, false) => ((&raw mut control.segment).cast(), mem::size_of::<Part>()),
+                    (false, true) => ((&raw mut control.class).cast(), mem::size_of::<Part>()),
+                    (true, true) => ((&raw mut *control).cast(), mem::size_of::<Control>()),
+                };
             message.msg_control = from;
             message.msg_controllen = len as _;
             part += run.transmits;
@@ -207,7 +207,11 @@ impl Control {
             (libc::IPPROTO_IPV6, libc::IPV6_TCLASS)
         };
         Self {
-            segment: Part::new(libc::SOL_UDP, libc::UDP_SEGMENT, (run.size as u16).to_ne_bytes()),
+            segment: Part::new(
+                libc::SOL_UDP,
+                libc::UDP_SEGMENT,
+                (run.size as u16).to_ne_bytes(),
+            ),
             class: Part::new(level, kind, class.to_ne_bytes()),
         }
     }

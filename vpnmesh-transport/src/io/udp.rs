@@ -462,7 +462,10 @@ mod tests {
         };
         let mut queue = VecDeque::from([run]);
         assert_eq!(take_apart(&mut queue, &mut |_| {}), 3);
-        let alone: Vec<_> = queue.iter().map(|it| (it.payload.len(), it.class.0)).collect();
+        let alone: Vec<_> = queue
+            .iter()
+            .map(|it| (it.payload.len(), it.class.0))
+            .collect();
         assert_eq!(alone, [(4, 0b11), (4, 0b11), (2, 0b11)]);
     }
 }

@@ -350,8 +350,7 @@ impl TunnelMachine {
                     leg.set_remote(remote);
                 }
                 self.agreed.insert(established.local_index, agreed);
-                self.agreed
-                    .retain(|index, _| leg.channel(*index).is_some());
+                self.agreed.retain(|index, _| leg.channel(*index).is_some());
                 self.emit(TunnelEvent::Rekeyed);
             }
             None => {

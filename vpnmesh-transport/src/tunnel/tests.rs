@@ -190,7 +190,10 @@ fn what_is_not_allowed_or_no_packet_is_counted() {
     let drops = rig.ends[0].report(rig.now).drops;
     assert_eq!(drops[&DropReason::NoRoute], 1);
     assert_eq!(drops[&DropReason::Malformed], 1);
-    assert_eq!(rig.ends[1].report(rig.now).drops[&DropReason::NotAllowedSource], 1);
+    assert_eq!(
+        rig.ends[1].report(rig.now).drops[&DropReason::NotAllowedSource],
+        1
+    );
 }
 
 #[test]
@@ -257,14 +260,25 @@ fn a_clock_that_went_backwards_is_repaired_by_the_peer() {
 
 #[test]
 fn two_ends_agree_on_a_key_exchange_or_say_why_not() {
-    for (one, other) in Pq::ALL.into_iter().flat_map(|one| Pq::ALL.map(|other| (one, other))) {
+    for (one, other) in Pq::ALL
+        .into_iter()
+        .flat_map(|one| Pq::ALL.map(|other| (one, other)))
+    {
         let mut rig = rig_with(&[], [one, other]);
         rig.run(MS * 5000);
         let refused = |event: &TunnelEvent| *event == TunnelEvent::Refused(Refusal::Exchange);
         let told = [rig.count(0, refused), rig.count(1, refused)];
         let served = one.serves(other.asks_for()) || other.serves(one.asks_for());
-        assert_eq!(rig.exchange(0) && rig.exchange(1), served, "{one:?}, {other:?}");
-        assert_eq!(told, if served { [0, 0] } else { [1, 1] }, "{one:?}, {other:?}");
+        assert_eq!(
+            rig.exchange(0) && rig.exchange(1),
+            served,
+            "{one:?}, {other:?}"
+        );
+        assert_eq!(
+            told,
+            if served { [0, 0] } else { [1, 1] },
+            "{one:?}, {other:?}"
+        );
         let without = one == Pq::Off || other == Pq::Off;
         assert_eq!(rig.asked.contains(&1), without, "{one:?}, {other:?}");
     }
@@ -292,7 +306,10 @@ fn both_ends_report_what_protects_their_packets() {
                 TunnelEvent::Ready { security, .. } => Some(*security),
                 _ => None,
             });
-            let (told, now) = (told.unwrap(), rig.ends[me].security_report(rig.now).unwrap());
+            let (told, now) = (
+                told.unwrap(),
+                rig.ends[me].security_report(rig.now).unwrap(),
+            );
             assert_eq!(now.key_exchange(), exchange);
             assert_eq!(now.post_quantum_confidentiality(), pq == Pq::Require);
             assert_eq!((now.peer, now.floor), (PeerProof::StaticKey, None));
@@ -304,7 +321,10 @@ fn both_ends_report_what_protects_their_packets() {
         let before = rig.ends[0].security_report(rig.now).unwrap().key_age;
         rig.run(MS * 2000);
         let after = rig.ends[0].security_report(rig.now).unwrap().key_age;
-        assert!(after < before, "fresh keys are young: {after:?}, {before:?}");
+        assert!(
+            after < before,
+            "fresh keys are young: {after:?}, {before:?}"
+        );
     }
 }
 

@@ -122,7 +122,10 @@ fn a_byte_changed_anywhere_leads_to_no_session_without_ml_kem_either() {
     for at in 0..replies[0].len() {
         let mut forged = replies[0].clone();
         forged[at] ^= 1 << (at % 8);
-        assert!(initiator.handle_datagram(&forged, rig.now).is_err(), "byte {at}");
+        assert!(
+            initiator.handle_datagram(&forged, rig.now).is_err(),
+            "byte {at}"
+        );
     }
     let client = finish(&mut initiator, &replies, rig.now).unwrap();
     assert_agree(&client, &server.unwrap());
