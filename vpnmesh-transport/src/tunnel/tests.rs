@@ -260,10 +260,9 @@ fn a_clock_that_went_backwards_is_repaired_by_the_peer() {
 
 #[test]
 fn two_ends_agree_on_a_key_exchange_or_say_why_not() {
-    for (one, other) in Pq::ALL
-        .into_iter()
-        .flat_map(|one| Pq::ALL.map(|other| (one, other)))
-    {
+    let choices = [Pq::Require, Pq::Prefer, Pq::Off];
+    let pairs = choices.map(|one| choices.map(|other| (one, other)));
+    for (one, other) in pairs.into_iter().flatten() {
         let mut rig = rig_with(&[], [one, other]);
         rig.run(MS * 5000);
         let refused = |event: &TunnelEvent| *event == TunnelEvent::Refused(Refusal::Exchange);
