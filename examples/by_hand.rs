@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use vpnmesh::core::{PublicKey, Timestamp};
 use vpnmesh::transport::tunnel::{TunnelConfig, TunnelEvent, TunnelMachine};
 use vpnmesh::transport::{
-    Cipher, Ciphers, CryptoSuite, Identity, Incarnation, Machine, OsEntropy, Profile,
+    Cipher, Ciphers, CryptoSuite, Ecn, Identity, Incarnation, Machine, Marking, OsEntropy, Pq,
+    Profile,
 };
 use vpnmesh::udp_packet;
 
@@ -63,10 +64,12 @@ impl End {
             incarnation: Incarnation::new(1, &mut entropy),
             entropy: Box::new(entropy),
             profile: Profile::Standard,
+            pq: Pq::Require,
             ciphers: Ciphers::of(&Cipher::ALL),
             peer,
             endpoint,
             allow: Vec::new(),
+            marking: Marking::default(),
             cadence: TunnelConfig::CADENCE,
         };
         Ok(Self {
@@ -91,7 +94,9 @@ impl End {
         match self.socket.recv_from(&mut buffer) {
             Ok((len, from)) => {
                 let now = self.now();
-                let part = self.machine.handle_datagram(from, &mut buffer[..len], now);
+                let part = self
+                    .machine
+                    .handle_datagram(from, Ecn::NotEct, &mut buffer[..len], now);
                 inner = part.map(|part| buffer[part].to_vec());
             }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}

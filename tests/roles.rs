@@ -15,6 +15,7 @@ use vpnmesh::role::{Handle, client, controller, node, site};
 use vpnmesh::settings::{CpuSource, FailoverSettings, FromFile};
 use vpnmesh::transport::client::ClientEvent;
 use vpnmesh::transport::io::ChannelIo;
+use vpnmesh::transport::{PeerProof, SecurityReport};
 use vpnmesh::{Endpoint, udp_packet};
 
 struct Rig {
@@ -123,6 +124,10 @@ impl Rig {
         })
     }
 
+    fn security(&self) -> Option<SecurityReport> {
+        self.client.report()?.what.session.security
+    }
+
     fn name(&self, node: NodeId) -> String {
         self.client.names().node(node)
     }
@@ -161,11 +166,18 @@ fn an_operator_drains_a_node_and_its_session_moves_without_a_break() {
         let status = controller.status().unwrap();
         status.nodes.iter().all(|node| node.connected).then_some(())
     });
+    let security = rig.security().unwrap();
+    assert_eq!(security.key_exchange(), "x25519+ml-kem-768");
+    assert_eq!(security.peer, PeerProof::Membership);
     controller.change(Change::Drain(holder)).unwrap();
     let (from, to) = rig.moved();
     assert_eq!(from, holder);
     assert_ne!(to, holder);
     rig.ping(b"after");
+    until("a higher fence in the report", || {
+        let floor = rig.security()?.floor;
+        (floor > security.floor).then_some(())
+    });
     let name = rig.name(holder);
     until("the removal", || {
         let status = rig.controller.as_ref().unwrap().status().unwrap();

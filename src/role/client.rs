@@ -16,7 +16,7 @@ use super::json::{self, Fields, fields, millis};
 use super::keeper::{Desk, Duty, Start, next_after, spawn};
 use super::metrics::{Metric, Sheet};
 use super::{Handle, Names, Role, device};
-use crate::settings::{FromFile, KeySettings, ProfileSetting, TunSettings, anchor};
+use crate::settings::{DscpSetting, FromFile, KeySettings, ProfileSetting, TunSettings, anchor};
 use crate::{Error, Member};
 
 /// What a client is started with.
@@ -34,6 +34,9 @@ pub struct Settings {
     /// What its handshakes ask for.
     #[serde(default)]
     pub profile: ProfileSetting,
+    /// What outer headers tell of the inner packets.
+    #[serde(default)]
+    pub dscp: DscpSetting,
     /// The tier to ask for. Default: that of the membership.
     #[serde(default)]
     pub tier: Option<Tier>,
@@ -77,6 +80,7 @@ impl Settings {
             listen: None,
             tun: None,
             profile: ProfileSetting::default(),
+            dscp: DscpSetting::default(),
             tier: None,
             keys: KeySettings::default(),
         }
@@ -125,6 +129,7 @@ impl Role for Client {
                 "bytes": keys.volume.0,
                 "packets": keys.packets,
             })),
+            "security": session.security,
             "sites_ready": session.sites_ready,
             "membership": session.membership,
             "drops": json::drops(&session.drops),
@@ -211,7 +216,8 @@ pub fn start_with_policy(
     let mut member = Member::open(&settings.state)?;
     let listen = settings.listen.unwrap_or_else(|| member.any_address());
     let udp = UdpSocket::bind(listen)?;
-    let station = member.begin(settings.profile.into())?;
+    let mut station = member.begin(settings.profile.into())?;
+    station.marking = settings.dscp.marking();
     let config = ClientConfig {
         station,
         tier: settings.tier,

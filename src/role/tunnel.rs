@@ -12,12 +12,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use vpnmesh_core::{Prefix, PublicKey};
 use vpnmesh_keys::IdentityKey;
+use vpnmesh_transport::handshake::Refusal;
 use vpnmesh_transport::io::{Clock, Driver, DriverHandle, Link, Tun, UdpSocket};
 use vpnmesh_transport::tunnel::{
     TunnelCommand, TunnelConfig, TunnelEvent, TunnelMachine, TunnelReport,
 };
 use vpnmesh_transport::{
-    Cipher, Ciphers, CryptoSuite, Entropy, Identity, Incarnation, OsEntropy, Profile,
+    Cipher, Ciphers, CryptoSuite, Entropy, Identity, Incarnation, OsEntropy, Pq, Profile,
 };
 
 use super::Output;
@@ -25,6 +26,7 @@ use super::json::{self, Fields, fields};
 use super::lines::Lines;
 use super::run::own_process;
 use crate::Error;
+use crate::settings::DscpSetting;
 
 /// What a tunnel is started with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +43,10 @@ pub struct Settings {
     pub allow: Vec<Prefix>,
     /// What is asked for, and the weakest that is served.
     pub suite: Suite,
+    /// Whether ML-KEM is asked for, and whether the peer may go without.
+    pub pq: PqSetting,
+    /// What outer headers tell of the inner packets.
+    pub dscp: DscpSetting,
 }
 
 /// A peer by key and address: `PUBKEY@IP:PORT`.
@@ -66,6 +72,26 @@ pub enum Suite {
     Aes256Gcm,
     /// Standard with ChaCha20-Poly1305.
     ChaCha20Poly1305,
+}
+
+/// [`Pq`] as it is typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PqSetting(pub Pq);
+
+impl FromStr for PqSetting {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let named = Pq::ALL.into_iter().find(|pq| pq.name() == text);
+        let wrong = || Error::invalid("pq", text, "is none of require, prefer, off");
+        named.map(Self).ok_or_else(wrong)
+    }
+}
+
+impl fmt::Display for PqSetting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.name())
+    }
 }
 
 impl FromStr for Peer {
@@ -198,10 +224,12 @@ fn start(settings: &Settings) -> Result<DriverHandle<TunnelMachine>, Error> {
         },
         entropy: Box::new(entropy),
         profile: settings.suite.profile(),
+        pq: settings.pq.0,
         ciphers: settings.suite.ciphers(),
         peer: settings.peer.key,
         endpoint: Some(settings.peer.address),
         allow: settings.allow.clone(),
+        marking: settings.dscp.marking(),
         cadence: TunnelConfig::CADENCE,
     };
     let machine = TunnelMachine::new(config, Clock.now())?;
@@ -233,28 +261,53 @@ fn tell(event: &TunnelEvent, output: Output, lines: &mut Lines<io::Stdout>) {
     let (name, record) = record(event);
     let printed = match output {
         Output::JsonLines => lines.print(Clock.now(), name, record),
-        Output::Quiet if matches!(event, TunnelEvent::Ready { .. }) => {
-            writeln!(io::stdout(), "ready").and_then(|()| io::stdout().flush())
-        }
-        Output::Quiet => Ok(()),
+        Output::Quiet => match event {
+            TunnelEvent::Ready { .. } => {
+                writeln!(io::stdout(), "ready").and_then(|()| io::stdout().flush())
+            }
+            TunnelEvent::Refused(refusal) => writeln!(io::stderr(), "{}", way_out(*refusal)),
+            TunnelEvent::Restarted
+            | TunnelEvent::Rekeyed
+            | TunnelEvent::Silent
+            | TunnelEvent::Report(_) => Ok(()),
+        },
     };
     drop(printed); // nobody reads any more: the tunnel matters more
 }
 
 fn record(event: &TunnelEvent) -> (&'static str, Fields) {
     let (name, record) = match event {
-        TunnelEvent::Ready { remote } => ("ready", json!({"remote": remote})),
+        TunnelEvent::Ready { remote, security } => {
+            ("ready", json!({"remote": remote, "security": security}))
+        }
         TunnelEvent::Restarted => ("restarted", json!({})),
         TunnelEvent::Rekeyed => ("rekeyed", json!({})),
         TunnelEvent::Silent => ("silent", json!({})),
+        TunnelEvent::Refused(refusal) => (
+            "refused",
+            json!({"reason": refusal.name(), "text": way_out(*refusal)}),
+        ),
         TunnelEvent::Report(report) => ("report", report_record(report)),
     };
     (name, fields(record))
 }
 
+/// What the peer's refusal means, and what helps.
+fn way_out(refusal: Refusal) -> String {
+    let name = refusal.name();
+    let helps = match refusal {
+        Refusal::Profile => "give both ends the same --suite",
+        Refusal::Cipher => "give both ends a --suite with a common cipher",
+        Refusal::Exchange => "one end requires ML-KEM and the other has it off: change --pq at one",
+        _ => "see the log of the peer",
+    };
+    format!("the peer refuses ({name}): {helps}")
+}
+
 fn report_record(report: &TunnelReport) -> Value {
     json!({
         "remote": report.remote,
+        "security": report.security,
         "path": report.path.as_ref().map(json::path),
         "sent": report.traffic.sent,
         "sent_bytes": report.traffic.sent_bytes,
@@ -284,6 +337,11 @@ mod tests {
         for suite in Suite::ALL {
             assert_eq!(suite.to_string().parse::<Suite>().unwrap(), suite);
         }
+        for pq in Pq::ALL.map(PqSetting) {
+            assert_eq!(pq.to_string().parse::<PqSetting>().unwrap(), pq);
+        }
+        let error = "maybe".parse::<PqSetting>().unwrap_err().to_string();
+        assert!(error.contains("prefer"), "{error}");
         let error = "rot13".parse::<Suite>().unwrap_err().to_string();
         assert!(error.contains("chacha20-poly1305"), "{error}");
     }

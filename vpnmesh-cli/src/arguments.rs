@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use vpnmesh::core::Prefix;
-use vpnmesh::role::tunnel::{Peer, Suite};
+use vpnmesh::role::tunnel::{Peer, PqSetting, Suite};
+use vpnmesh::settings::DscpSetting;
 
 /// VPNs that heal themselves.
 #[derive(Debug, Parser)]
@@ -153,6 +154,12 @@ pub(crate) struct Tunnel {
     /// standard, high, light, aes-256-gcm or chacha20-poly1305.
     #[arg(long, value_name = "NAME", default_value_t)]
     pub(crate) suite: Suite,
+    /// Key exchange with ML-KEM: require, prefer (without it if the peer has it off), or off at both ends.
+    #[arg(long, value_name = "WORD", default_value_t)]
+    pub(crate) pq: PqSetting,
+    /// The DSCP of outer headers: 0 to 63, or `copy`, which shows observers that of inner packets.
+    #[arg(long, value_name = "N|copy", default_value_t)]
+    pub(crate) dscp: DscpSetting,
     /// Print one JSON object a line instead of `ready`.
     #[arg(long)]
     pub(crate) json: bool,

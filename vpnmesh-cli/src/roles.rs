@@ -38,6 +38,8 @@ pub(crate) fn tunnel(options: Tunnel) -> Result<(), Error> {
         peer: options.peer,
         allow: options.allow,
         suite: options.suite,
+        pq: options.pq,
+        dscp: options.dscp,
     };
     role::tunnel::run(&settings, output(options.json))
 }

@@ -361,6 +361,8 @@ fn wrong_arguments_are_refused_before_anything_happens() {
             "nobody",
         ][..],
         &["tunnel", "--suite", "rot13"],
+        &["tunnel", "--dscp", "64"],
+        &["tunnel", "--pq", "maybe"],
         &["node"],
         &["explode"],
     ] {

@@ -23,7 +23,8 @@ use vpnmesh_transport::io::{Clock, Driver, IoCounters, UdpSocket};
 use vpnmesh_transport::node::{NodeConfig, NodeMachine, NodeTimers};
 use vpnmesh_transport::station::Hello;
 use vpnmesh_transport::{
-    Cipher, Ciphers, CryptoSuite, Identity, Incarnation, Profile, SeededEntropy, Transmit, message,
+    Cipher, Ciphers, CryptoSuite, Exchange, Identity, Incarnation, Profile, SeededEntropy,
+    TrafficClass, Transmit, message,
 };
 
 use common::{identity, station};
@@ -145,10 +146,12 @@ fn generate(junk: &[Vec<u8>], to: SocketAddr, stop: &AtomicBool, sent: &AtomicU6
             return;
         }
         let payload = run.to_vec();
+        let class = TrafficClass::default();
         queue.push_back(Transmit {
             to,
             payload,
             segment,
+            class,
         });
         if queue.len() == MESSAGES {
             udp.send(&mut queue, &mut counters, drop);
@@ -202,6 +205,7 @@ impl Good {
             peer: self.peer,
             site_secret: None,
             profile: Profile::Standard,
+            exchange: Exchange::Hybrid,
             ciphers: Ciphers::of(&Cipher::ALL),
             incarnation: Incarnation::default(),
             counter: self.counter,

@@ -1,8 +1,8 @@
 //! What handshakes, moves and junk cost, without any socket.
 //!
 //! `cargo bench -p vpnmesh-transport --bench handshake [-- --json]`: processor time of one thread in
-//! virtual time, each figure with its limit. The classical handshake is the same one with an ML-KEM
-//! that costs nothing, of the same provider.
+//! virtual time, each figure with its limit. The classical handshake is the one without ML-KEM, of
+//! the same provider.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap ends the measurement")]
 
 mod common;
@@ -18,17 +18,17 @@ use vpnmesh_transport::handshake::{
     Responder, ResponderConfig,
 };
 use vpnmesh_transport::schedule::{self, BranchContext, MoveContext};
-use vpnmesh_transport::suite::{Kem, KemPair, KemSecret};
 use vpnmesh_transport::{
-    Cipher, Ciphers, CryptoSuite, Entropy, Identity, Incarnation, Profile, Profiles, SeededEntropy,
+    Cipher, Ciphers, CryptoSuite, Exchange, Identity, Incarnation, Pq, Profile, Profiles,
+    SeededEntropy,
 };
 
 use common::cpu_time;
 
 fn main() {
     let json = std::env::args().any(|argument| argument == "--json");
-    let hybrid = Pair::new(CryptoSuite::preferred()).handshakes();
-    let classical = Pair::new(free_kem()).handshakes();
+    let hybrid = Pair::new(Exchange::Hybrid).handshakes();
+    let classical = Pair::new(Exchange::Classical).handshakes();
     let mut figures = vec![
         Figure::new("handshake, both sides, hybrid", us(hybrid.both), "us"),
         Figure::new("handshake, both sides, classical", us(classical.both), "us"),
@@ -128,6 +128,7 @@ impl std::fmt::Display for Figure {
 /// An initiator's identity and the responder that knows it.
 struct Pair {
     suite: CryptoSuite,
+    exchange: Exchange,
     identity: Identity,
     responder: Responder,
     public: PublicKey,
@@ -160,7 +161,8 @@ struct Costs {
 }
 
 impl Pair {
-    fn new(suite: CryptoSuite) -> Self {
+    fn new(exchange: Exchange) -> Self {
+        let suite = CryptoSuite::preferred();
         let mut entropy = SeededEntropy::new(1);
         let identity = Identity::generate(&suite, &mut entropy);
         let own = Identity::generate(&suite, &mut entropy);
@@ -172,9 +174,11 @@ impl Pair {
             incarnation: Incarnation::new(1, &mut entropy),
             profiles: Profiles::default(),
             ciphers: Ciphers::of(&Cipher::ALL),
+            pq: Pq::Prefer,
         };
         Self {
             suite,
+            exchange,
             responder: Responder::new(config, &mut entropy, now),
             public,
             gate: Gate(identity.public()),
@@ -193,6 +197,7 @@ impl Pair {
             peer: self.public,
             site_secret: None,
             profile: Profile::Standard,
+            exchange: self.exchange,
             ciphers: Ciphers::of(&[Cipher::Aes256Gcm]),
             incarnation: Incarnation::default(),
             counter: self.counter,
@@ -251,29 +256,6 @@ fn is_fresh(established: &Established) -> bool {
     established.initiator && established.remote_index == 7
 }
 
-/// The preferred provider with a KEM that does nothing.
-fn free_kem() -> CryptoSuite {
-    CryptoSuite {
-        name: "no KEM",
-        kem_generate: |kem, _: &mut dyn Entropy| KemPair {
-            secret: Box::new(Nothing),
-            public: vec![1; kem.key_len()],
-        },
-        kem_encapsulate: |kem: Kem, _: &[u8], _: &mut dyn Entropy| {
-            Some((vec![1; kem.ciphertext_len()], Secret::take(&mut [1; 32])))
-        },
-        ..CryptoSuite::preferred()
-    }
-}
-
-struct Nothing;
-
-impl KemSecret for Nothing {
-    fn decapsulate(&self, _: &[u8]) -> Option<Secret<32>> {
-        Some(Secret::take(&mut [1; 32]))
-    }
-}
-
 /// What a holder does when a session comes to it: from the branch to keys that are ready.
 fn session_move() -> Duration {
     let suite = CryptoSuite::preferred();
@@ -321,7 +303,7 @@ fn session_move() -> Duration {
 
 /// Datagrams that are worth nothing, and what each costs the responder.
 fn junk() -> Vec<(&'static str, Duration)> {
-    let mut pair = Pair::new(CryptoSuite::preferred());
+    let mut pair = Pair::new(Exchange::Hybrid);
     let flight: Vec<Vec<u8>> = {
         let mut initiator = pair.initiator();
         std::iter::from_fn(|| initiator.poll_transmit()).collect()
@@ -334,7 +316,7 @@ fn junk() -> Vec<(&'static str, Duration)> {
     assert!(pair.respond(&flight[0], Load::Normal).dropped.is_none());
     let replayed = pair.cost(&flight[0], Load::Normal);
 
-    let mut stranger = Pair::new(CryptoSuite::preferred());
+    let mut stranger = Pair::new(Exchange::Hybrid);
     let hello = stranger.initiator().poll_transmit().unwrap();
     let no_cookie = stranger.cost(&hello, Load::Heavy);
     let orphan = stranger.cost(&flight[1], Load::Heavy);

@@ -29,7 +29,8 @@ use vpnmesh_transport::outbox::Outbox;
 use vpnmesh_transport::station::{FirstBranch, Hello};
 use vpnmesh_transport::wire::Header;
 use vpnmesh_transport::{
-    Ciphers, CryptoSuite, Identity, Incarnation, Machine, Profile, SeededEntropy, Transmit,
+    Ciphers, CryptoSuite, Ecn, Exchange, Identity, Incarnation, Machine, Profile, SeededEntropy,
+    Transmit,
 };
 
 use common::{cpu_time, identity, station};
@@ -144,6 +145,7 @@ impl Mesh {
                 peer: primary,
                 site_secret: None,
                 profile: Profile::Standard,
+                exchange: Exchange::Hybrid,
                 ciphers: Ciphers::of(&vpnmesh_transport::Cipher::ALL),
                 incarnation: Incarnation::default(),
                 counter: 1,
@@ -210,7 +212,7 @@ impl Mesh {
         let now = self.now;
         if let Some(index) = index_of(to, NODE_NET) {
             self.with_node(index, |node| {
-                node.handle_datagram(from, &mut payload, now);
+                node.handle_datagram(from, Ecn::NotEct, &mut payload, now);
             });
         } else if let Some(index) = index_of(to, CLIENT_NET) {
             self.hear(index, from, &mut payload);
@@ -286,7 +288,7 @@ impl Mesh {
             }
         } else if let Some(leg) = client.leg.as_mut() {
             let header = Header::decode(datagram).unwrap();
-            leg.open(&header, from, datagram, now).unwrap();
+            leg.open(&header, from, Ecn::NotEct, datagram, now).unwrap();
             while let Some(bytes) = leg.poll_message() {
                 if let Ok(HolderMessage::Roster { generation, .. }) = message::decode(&bytes) {
                     let ack = ClientMessage::RosterAck { generation };

@@ -21,7 +21,7 @@ use vpnmesh_core::{
 use vpnmesh_transport::client::{ClientConfig, ClientEvent, ClientMachine, ClientTimers};
 use vpnmesh_transport::node::{NodeConfig, NodeMachine, NodeTimers};
 use vpnmesh_transport::site::{SiteConfig, SiteMachine};
-use vpnmesh_transport::{CryptoSuite, Machine, Transmit};
+use vpnmesh_transport::{CryptoSuite, Ecn, Machine, Transmit};
 
 use common::{cpu_time, identity, station};
 
@@ -124,7 +124,10 @@ impl<M: Machine> Server<M> {
                 break;
             };
             self.weight -= datagram.len() + OVERHEAD;
-            if let Some(packet) = self.machine.handle_datagram(from, &mut datagram, now) {
+            if let Some(packet) =
+                self.machine
+                    .handle_datagram(from, Ecn::NotEct, &mut datagram, now)
+            {
                 inner.push(datagram[packet].to_vec());
             }
         }
@@ -368,7 +371,9 @@ impl Mesh {
         } else if let Some(index) = index_of(ip, CLIENT_NET) {
             let now = self.now;
             let client = &mut self.clients[index];
-            client.machine.handle_datagram(from, &mut datagram, now);
+            client
+                .machine
+                .handle_datagram(from, Ecn::NotEct, &mut datagram, now);
             self.tend(index);
         } else {
             self.site.arrive(from, datagram);

@@ -339,6 +339,20 @@ pub fn finish_field(packet: &mut [u8], start: usize, field: usize) -> Option<()>
     Some(())
 }
 
+/// Where the IP header begins in a packet of any form.
+pub(crate) fn ip_at(bytes: &[u8]) -> usize {
+    if bytes.first() == Some(&SUPER) {
+        SUPER_HEAD
+    } else {
+        0
+    }
+}
+
+/// An Internet checksum over a word that was `before` and is `after` now. RFC 1624, equation 3.
+pub(crate) fn update(sum: u16, before: u16, after: u16) -> u16 {
+    !fold(u64::from(!sum) + u64::from(!before) + u64::from(after))
+}
+
 /// Whether the IP header belongs to a packet of exactly this length.
 fn whole(packet: &[u8], v6: bool) -> Option<()> {
     let right = if v6 {

@@ -64,6 +64,8 @@ pub mod label {
     pub const TRANSCRIPT: &str = "vpnmesh v1 transcript";
     /// psk2 of an accepting response.
     pub const PSK2: &str = "vpnmesh v1 psk2";
+    /// psk2 of an accepting response to a handshake without ML-KEM.
+    pub const CLASSICAL: &str = "vpnmesh v1 classical psk2";
     /// psk2 of a refusal, without KEM material.
     pub const REFUSAL: &str = "vpnmesh v1 refusal";
     /// The root secret of a session.

@@ -24,7 +24,7 @@ use super::keeper::{Start, spawn};
 use super::metrics::{Metric, Sheet};
 use super::{Handle, Names, Role};
 use crate::settings::{
-    ControlSettings, CpuSource, FailoverSettings, FromFile, ProfileSetting, anchor,
+    ControlSettings, CpuSource, DscpSetting, FailoverSettings, FromFile, ProfileSetting, anchor,
 };
 use crate::{Error, Member};
 use keeper::{Keeper, Meter};
@@ -45,6 +45,9 @@ pub struct Settings {
     /// What its handshakes ask for, and the weakest that it serves.
     #[serde(default)]
     pub profile: ProfileSetting,
+    /// What outer headers tell of the inner packets.
+    #[serde(default)]
+    pub dscp: DscpSetting,
     /// Which processor time counts.
     #[serde(default)]
     pub cpu: CpuSource,
@@ -101,6 +104,7 @@ impl Settings {
             listen,
             control: None,
             profile: ProfileSetting::default(),
+            dscp: DscpSetting::default(),
             cpu: CpuSource::default(),
             failover: FailoverSettings::default(),
             sample_every_ms: default_sample(),
@@ -206,7 +210,8 @@ pub fn start_with(
         Some(socket) => UdpSocket::from_std(socket)?,
         None => UdpSocket::bind(settings.listen)?,
     };
-    let station = member.begin(settings.profile.into())?;
+    let mut station = member.begin(settings.profile.into())?;
+    station.marking = settings.dscp.marking();
     let incarnation = station.incarnation;
     let config = NodeConfig {
         station,

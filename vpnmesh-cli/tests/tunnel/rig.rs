@@ -39,18 +39,23 @@ pub(crate) struct Tunnel {
 
 impl Pair {
     pub(crate) fn new(inside: Inside) -> Self {
+        let mut pair = Self::over_the_lab(inside);
+        pair.join();
+        pair
+    }
+
+    /// Two hosts that only the lab's own link connects.
+    pub(crate) fn over_the_lab(inside: Inside) -> Self {
         let lab = Lab::new(inside, 1).unwrap();
         let directory = tempfile::tempdir().unwrap();
         let a = End::new(&lab, &directory, "a", "10.77.0.1");
         let b = End::new(&lab, &directory, "b", "10.77.0.2");
-        let mut pair = Self {
+        Self {
             a,
             b,
             directory,
             lab,
-        };
-        pair.join();
-        pair
+        }
     }
 
     /// A veth pair where the kernel has it, else the lab's own link.

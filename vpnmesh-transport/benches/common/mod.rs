@@ -7,7 +7,7 @@ use rustix::time::{ClockId, clock_gettime};
 use vpnmesh_core::Membership;
 use vpnmesh_transport::station::{StationConfig, Verifier};
 use vpnmesh_transport::{
-    Cipher, Ciphers, CryptoSuite, Entropy, Identity, Incarnation, Profile, SeededEntropy,
+    Cipher, Ciphers, CryptoSuite, Entropy, Identity, Incarnation, Marking, Profile, SeededEntropy,
 };
 
 /// Takes any membership that decodes: nobody signs here.
@@ -33,6 +33,7 @@ pub fn station(suite: &CryptoSuite, number: u64, membership: &Membership) -> Sta
         site_secret: None,
         membership: postcard::to_stdvec(membership).unwrap(),
         verifier: Box::new(Unsigned),
+        marking: Marking::default(),
     }
 }
 

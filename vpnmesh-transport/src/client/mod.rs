@@ -29,7 +29,7 @@ use crate::probe::{self, Prober};
 use crate::receipt::Fence;
 use crate::station::{Home, Station, StationConfig};
 use crate::wire::{self, Header};
-use crate::{DropReason, Error, Machine, Transmit};
+use crate::{DropReason, Ecn, Error, Floor, Machine, PeerProof, SecurityReport, Transmit};
 
 use generation::Generations;
 pub(crate) use holder::ActivateBody;
@@ -172,6 +172,8 @@ pub struct ClientReport {
     pub unrefreshed: bool,
     /// What the keys have done since the last handshake; `None` without a holder.
     pub keys: Option<KeyUsage>,
+    /// What protects the session; `None` without a holder.
+    pub security: Option<SecurityReport>,
     /// Sites that confirmed the newest receipt.
     pub sites_ready: usize,
     /// The membership in force here.
@@ -340,6 +342,7 @@ impl ClientMachine {
     fn handle_packet(
         &mut self,
         from: SocketAddr,
+        ecn: Ecn,
         datagram: &mut [u8],
         now: Timestamp,
     ) -> Result<Option<Range<usize>>, DropReason> {
@@ -357,7 +360,8 @@ impl ClientMachine {
         };
         #[cfg(feature = "testing")]
         let keys = holder.leg.channel(header.index).map(|channel| channel.id);
-        let (node, opened) = (holder.node, holder.leg.open(&header, from, datagram, now)?);
+        let opened = holder.leg.open(&header, from, ecn, datagram, now)?;
+        let node = holder.node;
         let confirmed =
             header.index == holder.leg.newest().local_index && holder.activation.take().is_some();
         #[cfg(feature = "testing")]
@@ -385,6 +389,7 @@ impl ClientMachine {
             }
             Opened::Control { closed: true, .. } => self.handle_closed(node, now),
             Opened::Control { .. } | Opened::Nothing => {}
+            Opened::Dropped(reason) => self.station.out.drop_because(reason),
         }
         if confirmed {
             self.handle_activated(node, now);
@@ -557,6 +562,24 @@ impl ClientMachine {
         }
     }
 
+    /// What protects the session; `None` without a holder.
+    #[must_use]
+    pub fn security_report(&self, now: Timestamp) -> Option<SecurityReport> {
+        let holder = self.active.as_ref()?;
+        let context = self.generations.context(holder.generation)?;
+        Some(SecurityReport {
+            profile: context.profile,
+            kem: Some(context.profile.kem()), // members of a mesh make no other exchange
+            cipher: context.cipher,
+            peer: PeerProof::Membership,
+            key_age: self.usage.until(now).age,
+            floor: Some(Floor {
+                generation: holder.generation,
+                number: holder.number,
+            }),
+        })
+    }
+
     fn report(&mut self, now: Timestamp) -> ClientReport {
         let newest = self
             .statement()
@@ -571,6 +594,7 @@ impl ClientMachine {
             roster: self.generations.roster_nodes(),
             unrefreshed: self.unrefreshed_since.is_some(),
             keys: self.active.as_ref().map(|_| self.usage.until(now)),
+            security: self.security_report(now),
             sites_ready: self
                 .ties
                 .values()
@@ -614,6 +638,7 @@ impl Machine for ClientMachine {
     fn handle_datagram(
         &mut self,
         from: SocketAddr,
+        ecn: Ecn,
         data: &mut [u8],
         now: Timestamp,
     ) -> Option<Range<usize>> {
@@ -630,7 +655,7 @@ impl Machine for ClientMachine {
             let reply = self.prober.handle_reply(from, data, now);
             self.station.out.count(reply);
         } else {
-            let result = self.handle_packet(from, data, now);
+            let result = self.handle_packet(from, ecn, data, now);
             return self.station.out.count(result).flatten();
         }
         self.flush(now);

@@ -290,6 +290,9 @@ mod tests {
         let mut marked = one.clone();
         marked[1][1] = 3;
         assert_eq!(writes(&marked), [1, 1]);
+        let mut congested = stream(true, true, 2000, 1000);
+        congested[1][1] |= 0x30;
+        assert_eq!(writes(&congested), [1, 1]);
         let complete: Vec<_> = (0..2).map(|_| packet(false, false, &[1; 100])).collect();
         assert_eq!(writes(&complete), [1, 1]);
     }

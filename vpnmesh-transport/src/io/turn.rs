@@ -219,9 +219,8 @@ impl<M: Machine> Loop<M> {
     /// warm.
     fn take_message(&mut self, message: usize, now: Timestamp) {
         for datagram in self.datagrams.message(message) {
-            let inner = self
-                .machine
-                .handle_datagram(datagram.from, datagram.data, now);
+            let (from, ecn) = (datagram.from, datagram.ecn);
+            let inner = self.machine.handle_datagram(from, ecn, datagram.data, now);
             if let Some(inner) = inner {
                 self.arrived
                     .push(datagram.start + inner.start..datagram.start + inner.end);
@@ -442,6 +441,7 @@ mod tests {
     use super::super::queue::Queue;
     use super::super::stats::IoStats;
     use super::*;
+    use crate::Ecn;
 
     /// Has datagrams to send and counts the buffers that come back.
     struct Talker {
@@ -456,6 +456,7 @@ mod tests {
         fn handle_datagram(
             &mut self,
             _: SocketAddr,
+            _: Ecn,
             _: &mut [u8],
             _: Timestamp,
         ) -> Option<Range<usize>> {

@@ -235,7 +235,7 @@ fn same_flow(a: &[u8], b: &[u8], layers: Layers) -> bool {
     let ports = layers.transport..layers.transport + 4;
     let same = |range: Range<usize>| a[range.clone()] == b[range];
     let ip = if layers.v6 {
-        same(1..4) && same(6..40)
+        (a[0] ^ b[0]) & 0x0f == 0 && same(1..4) && same(6..40)
     } else {
         same(1..2) && same(6..10) && same(12..20)
     };
@@ -462,6 +462,11 @@ mod tests {
         let tcp = packet(false, true, &[1; 50]);
         assert_eq!(bundled(&[tcp.clone(), tcp]).len(), 2);
         let v6 = packet(true, false, &[1; 50]);
+        for (at, bit) in [(0, 0x08), (1, 0x10), (1, 0x20)] {
+            let mut other_class = v6.clone();
+            other_class[at] |= bit;
+            assert_eq!(bundled(&[v6.clone(), other_class]).len(), 2);
+        }
         assert_eq!(bundled(&[short, v6]).len(), 2);
         let tiny = packet(false, false, &[1; 5]);
         assert_eq!(bundled(&[tiny.clone(), tiny]).len(), 2);

@@ -370,7 +370,8 @@ mod tests {
 
     fn arrive(node: &mut NodeMachine, datagram: &[u8], now: Timestamp) -> usize {
         use crate::Machine as _;
-        node.handle_datagram(rig::address(11), &mut datagram.to_vec(), now);
+        let ecn = crate::Ecn::NotEct;
+        node.handle_datagram(rig::address(11), ecn, &mut datagram.to_vec(), now);
         let sent = std::iter::from_fn(|| node.poll_transmit());
         sent.filter(|transmit| transmit.to == rig::address(11))
             .count()

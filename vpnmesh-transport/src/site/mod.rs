@@ -21,7 +21,7 @@ use crate::path::PathFigures;
 use crate::receipt::{Fence, STATE_AGAIN};
 use crate::station::{Home, Station, StationConfig, responder_config};
 use crate::wire::{self, Header};
-use crate::{DropReason, Error, Incarnation, Machine, Transmit};
+use crate::{DropReason, Ecn, Error, Incarnation, Machine, Transmit};
 
 use client::Known;
 use links::Link;
@@ -162,6 +162,7 @@ impl SiteMachine {
     fn handle_packet(
         &mut self,
         from: SocketAddr,
+        ecn: Ecn,
         datagram: &mut [u8],
         now: Timestamp,
     ) -> Result<Option<Range<usize>>, DropReason> {
@@ -172,7 +173,7 @@ impl SiteMachine {
             .ok_or(DropReason::UnknownIndex)?;
         let link = self.links.get_mut(&node).ok_or(DropReason::UnknownIndex)?;
         let leg = link.leg.as_mut().ok_or(DropReason::UnknownIndex)?;
-        let opened = leg.open(&header, from, datagram, now)?;
+        let opened = leg.open(&header, from, ecn, datagram, now)?;
         let result = match opened {
             Opened::Packet(packet) => self
                 .accept(node, header.counter, packet, now)
@@ -186,6 +187,7 @@ impl SiteMachine {
                 Ok(None)
             }
             Opened::Control { .. } | Opened::Nothing => Ok(None),
+            Opened::Dropped(reason) => Err(reason),
         };
         self.read_node(node, now);
         self.flush_link(node, now);
@@ -308,6 +310,7 @@ impl Machine for SiteMachine {
     fn handle_datagram(
         &mut self,
         from: SocketAddr,
+        ecn: Ecn,
         data: &mut [u8],
         now: Timestamp,
     ) -> Option<Range<usize>> {
@@ -319,7 +322,7 @@ impl Machine for SiteMachine {
             }
             Some(Direction::ToResponder) => self.station.out.drop_because(DropReason::UnknownPeer),
             None => {
-                let result = self.handle_packet(from, data, now);
+                let result = self.handle_packet(from, ecn, data, now);
                 return self.station.out.count(result).flatten();
             }
         }
