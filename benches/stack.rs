@@ -43,7 +43,10 @@ fn main() -> Outcome<()> {
 
 async fn over_loopback() -> Outcome<f64> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let (near, far) = tokio::join!(TcpStream::connect(listener.local_addr()?), listener.accept());
+    let (near, far) = tokio::join!(
+        TcpStream::connect(listener.local_addr()?),
+        listener.accept()
+    );
     measure(near?, far?.0).await
 }
 

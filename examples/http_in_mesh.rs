@@ -58,7 +58,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("{holder} is dead");
         let asked = Instant::now();
         println!("after:  {}", ask(&mut http).await?);
-        println!("the same connection answered again after {:.1?}", asked.elapsed());
+        println!(
+            "the same connection answered again after {:.1?}",
+            asked.elapsed()
+        );
         Ok(())
     })
 }
@@ -75,7 +78,11 @@ fn serve(office: Net) -> io::Result<impl Future<Output = ()>> {
 
 async fn connect(laptop: &Net) -> Result<SendRequest<Empty<Bytes>>, Box<dyn Error>> {
     let stream = laptop.dial("office:80").await?;
-    println!("{} is connected to {}", stream.local_addr(), stream.peer_addr());
+    println!(
+        "{} is connected to {}",
+        stream.local_addr(),
+        stream.peer_addr()
+    );
     let (http, connection) = handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
     Ok(http)

@@ -1,11 +1,11 @@
-//! TCP within the mesh, in user space: a member dials others by name and listens, without a device.
+//! TCP and UDP within the mesh, in user space: a member dials others by name and listens, without a device.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use vpnmesh_core::{Membership, Prefix};
-use vpnmesh_transport::io::{Stack, StackConfig, StackIo, TcpListener, TcpStream};
+use vpnmesh_transport::io::{Stack, StackConfig, StackIo, TcpListener, TcpStream, UdpPort};
 
 use crate::Error;
 
@@ -60,7 +60,8 @@ impl Net {
         let mut outcome = Err(io::ErrorKind::AddrNotAvailable.into());
         for address in self.resolve(to)? {
             outcome = self.stack.dial(address).await;
-            let other_family = matches!(&outcome, Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable);
+            let other_family =
+                matches!(&outcome, Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable);
             if !other_family {
                 break;
             }
@@ -74,6 +75,15 @@ impl Net {
     /// As [`Stack::listen`].
     pub fn listen(&self, port: u16) -> io::Result<TcpListener> {
         self.stack.listen(port)
+    }
+
+    /// Opens a UDP port at the member's address; a free one for zero. Send to what
+    /// [`Self::resolve`] finds.
+    ///
+    /// # Errors
+    /// As [`Stack::bind`].
+    pub fn bind(&self, port: u16) -> io::Result<UdpPort> {
+        self.stack.bind(port)
     }
 
     /// The addresses that `host:port` stands for.

@@ -36,7 +36,7 @@ pub use error::Error;
 pub use link::Link;
 pub use packet::{InnerSent, PacketBatch, PacketIo};
 #[cfg(feature = "stack")]
-pub use stack::{Stack, StackConfig, StackIo, TcpListener, TcpStream};
+pub use stack::{Stack, StackConfig, StackIo, TcpListener, TcpStream, UdpPort};
 pub use stats::{IoCounters, IoStats};
 pub use tun::Tun;
 pub use udp::{Datagram, Received, Sent, UdpBatch, UdpConfig, UdpSocket};

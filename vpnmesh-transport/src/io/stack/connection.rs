@@ -10,6 +10,7 @@ use tokio::io::ReadBuf;
 
 use super::StackConfig;
 use super::flow::{DEFAULT_SEGMENT, Flow};
+use super::patience::Patience;
 
 /// A connection of the stack.
 pub(super) struct Connection {
@@ -26,6 +27,9 @@ pub(super) struct Connection {
     pub(super) timer: Option<Instant>,
     /// An ownerless connection that did not end by then is reset.
     pub(super) gone_at: Option<Instant>,
+    /// When the peer's silence means a loss.
+    pub(super) patience: Patience,
+    ahead: Duration,            // of the socket's time before the stack's; only grows
     next_sequence: Option<u32>, // of the peer, if it sends in order
     singly: u8,                 // packets that are not joined, to come
     state: State,               // as of the last look
@@ -93,6 +97,8 @@ impl Connection {
             queued: false,
             timer: None,
             gone_at: None,
+            patience: Patience::new(),
+            ahead: Duration::ZERO,
             next_sequence: None,
             singly: 0,
             state: State::Closed,
@@ -109,6 +115,28 @@ impl Connection {
 
     pub(super) fn socket_mut(&mut self) -> &mut Socket<'static> {
         self.set.get_mut(self.handle)
+    }
+
+    /// The socket's time.
+    pub(super) fn time(&self, now: Instant) -> Instant {
+        now + self.ahead
+    }
+
+    /// The stack's time for a time of the socket.
+    pub(super) fn outside(&self, at: Instant) -> Instant {
+        if at == Instant::ZERO {
+            return at; // "now", whatever time it is
+        }
+        at - self.ahead
+    }
+
+    /// Makes it `due` for the socket, which is about to wait until then for a peer that will not
+    /// answer.
+    pub(super) fn run_ahead(&mut self, due: Instant, now: Instant) {
+        let time = self.time(now);
+        if due > time {
+            self.ahead += due - time;
+        }
     }
 
     /// Whether a packet with payload is to go in alone, because it does not follow the last one:
@@ -129,6 +157,7 @@ impl Connection {
 
     /// Compares the socket's state with that of the last look.
     pub(super) fn look(&mut self, cause: Cause, now: Instant) -> Option<News> {
+        let time = self.time(now);
         let (before, state) = (self.state, self.socket().state());
         self.state = state;
         if before == state {
@@ -138,7 +167,7 @@ impl Connection {
             State::Closed => self.note_end(before, cause),
             State::Listen if before == State::SynReceived => self.note_end(before, cause),
             State::TimeWait => {
-                self.data_until = Some(now + TIME_WAIT);
+                self.data_until = Some(time + TIME_WAIT);
                 None
             }
             _ if is_opening(before) && !is_opening(state) => {
@@ -158,6 +187,7 @@ impl Connection {
             (_, Cause::Program) => Ended::Done,
         };
         self.ended = Some(ended);
+        self.patience = Patience::new(); // nothing is repeated any more
         Some(News::Ended)
     }
 
@@ -199,7 +229,8 @@ impl Connection {
 
     /// Whether the socket must not see that time has passed, as it would forget what was not read.
     pub(super) fn keeps_data(&self, now: Instant) -> bool {
-        let over = self.state == State::TimeWait && self.data_until.is_some_and(|at| at <= now);
+        let time = self.time(now);
+        let over = self.state == State::TimeWait && self.data_until.is_some_and(|at| at <= time);
         over && self.owner == Owner::Stream && self.socket().can_recv()
     }
 
@@ -291,10 +322,7 @@ impl Connection {
 
 /// Whether the peers have not agreed yet.
 const fn is_opening(state: State) -> bool {
-    matches!(
-        state,
-        State::Listen | State::SynSent | State::SynReceived
-    )
+    matches!(state, State::Listen | State::SynSent | State::SynReceived)
 }
 
 fn error(ended: Ended) -> io::Error {

@@ -1,4 +1,4 @@
-//! The two ends of a connection, and the segment size that its SYN agrees on.
+//! The two ends of a conversation, and the segment size that its SYN agrees on.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,7 +12,7 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    /// Of a TCP packet that arrived.
+    /// Of a TCP or UDP packet that arrived.
     pub(super) fn of(packet: &[u8], layers: Layers) -> Option<Self> {
         let port = |at: usize| Some(u16::from_be_bytes(*packet.get(at..)?.first_chunk()?));
         let (source, destination) = addresses(packet, layers.v6)?;
@@ -38,6 +38,20 @@ pub(super) fn addresses(packet: &[u8], v6: bool) -> Option<(IpAddr, IpAddr)> {
 pub(super) fn sequence(packet: &[u8], layers: Layers) -> u32 {
     let tcp = &packet[layers.transport..];
     u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]])
+}
+
+/// What a TCP packet acknowledges, if it has the flag.
+pub(super) fn acknowledgement(packet: &[u8], layers: Layers) -> u32 {
+    let tcp = &packet[layers.transport..];
+    u32::from_be_bytes([tcp[8], tcp[9], tcp[10], tcp[11]])
+}
+
+/// The sequence number behind a TCP packet; `None` if it takes none.
+pub(super) fn end(packet: &[u8], layers: Layers) -> Option<u32> {
+    let payload = (packet.len() - layers.payload) as u32;
+    let flags = flags(packet, layers);
+    let len = payload + u32::from(flags & SYN != 0) + u32::from(flags & FIN != 0);
+    (len > 0).then(|| sequence(packet, layers).wrapping_add(len))
 }
 
 /// The flags of a TCP packet.
@@ -102,7 +116,7 @@ pub(super) const DEFAULT_SEGMENT: usize = 536;
 const LEAST_SEGMENT: usize = 48;
 /// Payload of the longest IPv4 packet.
 const MOST_PAYLOAD: usize = 65_495;
-pub(super) const FIN: u8 = 0x01;
+const FIN: u8 = 0x01;
 pub(super) const SYN: u8 = 0x02;
 pub(super) const RST: u8 = 0x04;
 pub(super) const ACK: u8 = 0x10;
@@ -134,13 +148,23 @@ mod tests {
             advertise(&mut packet, layers, 9000);
             assert_eq!(packet, before, "it only ever shrinks");
             assert_eq!(widen(&mut packet, layers, 1500), Some(fits));
-            assert_eq!(widen(&mut packet, layers, 1420), Some(fits), "{UNIT} times that");
+            assert_eq!(
+                widen(&mut packet, layers, 1420),
+                Some(fits),
+                "{UNIT} times that"
+            );
         }
     }
 
     #[test]
     fn a_syn_without_the_option_stays_as_it_is() {
-        for options in [&[][..], &[0, 2, 4, 9], &[2, 4, 0, 0], &[3, 0, 2, 4], &[2, 3, 1, 1]] {
+        for options in [
+            &[][..],
+            &[0, 2, 4, 9],
+            &[2, 4, 0, 0],
+            &[3, 0, 2, 4],
+            &[2, 3, 1, 1],
+        ] {
             let (mut packet, layers) = syn(false, options);
             let before = packet.clone();
             assert_eq!(widen(&mut packet, layers, 1420), None, "{options:?}");

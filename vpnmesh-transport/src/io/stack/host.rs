@@ -18,9 +18,10 @@ use smoltcp::wire::HardwareAddress;
 
 use super::StackConfig;
 use super::connection::{Cause, Connection, News, Owner};
-use super::flow::{ACK, FIN, Flow, RST, SYN, addresses, flags, sequence, widen};
+use super::datagrams::Datagrams;
+use super::flow::{ACK, Flow, RST, SYN, acknowledgement, addresses, end, flags, sequence, widen};
 use super::listener::Listener;
-use super::wire::{IntoBatch, Replies, Wire};
+use super::wire::{IntoBatch, Outbox, Wire};
 use crate::inner::{self, Inner, Layers, Rest};
 use crate::io::merge::Merger;
 use crate::io::packet::{InnerSent, PacketBatch};
@@ -36,9 +37,10 @@ pub(super) struct Host {
     connections: BTreeMap<Key, Connection>, // at most `config.connections`
     flows: HashMap<Flow, Key>,              // those of `connections` that are not over
     listeners: BTreeMap<u16, Listener>,
-    ready: VecDeque<Key>,              // have something to send; each at most once
-    timers: BTreeSet<(Instant, Key)>,  // at most one a connection
-    replies: Replies,
+    ready: VecDeque<Key>, // have something to send; each at most once
+    timers: BTreeSet<(Instant, Key)>, // at most one a connection
+    replies: Outbox,      // resets, challenges, echoes
+    datagrams: Datagrams,
     wakes: Vec<Waker>, // of one visit
     merger: Merger,
     whole: Vec<u8>,             // one packet that goes in
@@ -51,7 +53,8 @@ pub(super) struct Host {
 impl Host {
     /// `seed` is random: sequence numbers and ports follow from it.
     pub(super) fn new(config: StackConfig, seed: u64, now: Instant) -> Self {
-        let mut replies = Replies::new(config.mtu);
+        let mut replies = Outbox::new(MOST_REPLIES, config.mtu);
+        let datagrams = Datagrams::new(config.mtu);
         let mut settings = Config::new(HardwareAddress::Ip);
         settings.random_seed = seed;
         let mut interface = Interface::new(settings, &mut Wire::taking(&mut replies), now);
@@ -65,6 +68,7 @@ impl Host {
             ready: VecDeque::new(),
             timers: BTreeSet::new(),
             replies,
+            datagrams,
             wakes: Vec::new(),
             merger: Merger::new(),
             whole: Vec::new(),
@@ -142,6 +146,36 @@ impl Host {
         }
     }
 
+    /// Opens a UDP port, or a free one for zero; the port.
+    pub(super) fn bind(&mut self, port: u16) -> io::Result<u16> {
+        self.check_open()?;
+        let port = match port {
+            0 => self.free_port(|host, port| !host.datagrams.is_bound(port))?,
+            given => given,
+        };
+        self.datagrams.bind(port)?;
+        Ok(port)
+    }
+
+    /// The UDP ports.
+    pub(super) fn datagrams(&mut self) -> &mut Datagrams {
+        &mut self.datagrams
+    }
+
+    /// Sends a datagram from a UDP port.
+    pub(super) fn send_datagram(
+        &mut self,
+        port: u16,
+        remote: SocketAddr,
+        bytes: &[u8],
+    ) -> io::Result<()> {
+        self.check_open()?;
+        let local = self.config.source_for(remote.ip());
+        let local = local.ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let local = SocketAddr::new(local, port);
+        self.datagrams.send(Flow { local, remote }, bytes)
+    }
+
     /// Does something with a connection and looks at what came of it. `None` if it is gone.
     pub(super) fn with<R>(
         &mut self,
@@ -163,6 +197,7 @@ impl Host {
         for listener in self.listeners.values_mut() {
             self.wakes.extend(listener.waker.take());
         }
+        self.datagrams.wake_all(&mut self.wakes);
     }
 
     /// `BrokenPipe` once no packets will pass any more.
@@ -180,7 +215,7 @@ impl Host {
 
     /// Whether there is something to send now.
     pub(super) fn is_busy(&self) -> bool {
-        !self.ready.is_empty() || !self.replies.is_empty()
+        !self.ready.is_empty() || !self.replies.is_empty() || self.datagrams.is_busy()
     }
 
     /// When there may be something to do if nothing happens before.
@@ -270,22 +305,45 @@ impl Host {
             return Err(io::ErrorKind::InvalidData.into());
         }
         let key = match Layers::of(packet, v6) {
-            Some(layers) if layers.tcp => self.key_of(packet, layers)?,
-            Some(_) | None => None,
+            Some(layers) if layers.tcp => self.key_of(packet, layers, now)?,
+            Some(layers) => {
+                if let Some(flow) = self.bound_flow(packet, layers) {
+                    let wakes = &mut self.wakes;
+                    return self.datagrams.deliver(flow, packet, layers, wakes);
+                }
+                None
+            }
+            None => None,
         };
         let connection = key.and_then(|key| self.connections.get_mut(&key));
-        let set = connection.map_or(&mut self.nobody, |connection| &mut connection.set);
+        let (time, set) = match connection {
+            Some(connection) => (connection.time(now), &mut connection.set),
+            None => (now, &mut self.nobody),
+        };
         let mut wire = Wire::bringing(packet, &mut self.replies);
-        self.interface.poll_ingress_single(now, &mut wire, set);
+        self.interface.poll_ingress_single(time, &mut wire, set);
         if let Some(key) = key {
             self.settle(key, Cause::Packet, now, false);
         }
         Ok(())
     }
 
+    /// The ends of a UDP packet, if it goes to a port that is open at the address that it goes to:
+    /// answers leave from there.
+    fn bound_flow(&self, packet: &[u8], layers: Layers) -> Option<Flow> {
+        let flow = Flow::of(packet, layers)?;
+        let own = self.config.source_for(flow.remote.ip()) == Some(flow.local.ip());
+        (own && self.datagrams.is_bound(flow.local.port())).then_some(flow)
+    }
+
     /// The connection that a TCP packet belongs to, a new one if it opens one; `None` leads to a
     /// reset.
-    fn key_of(&mut self, packet: &mut [u8], layers: Layers) -> io::Result<Option<Key>> {
+    fn key_of(
+        &mut self,
+        packet: &mut [u8],
+        layers: Layers,
+        now: Instant,
+    ) -> io::Result<Option<Key>> {
         let flow = Flow::of(packet, layers).ok_or(io::ErrorKind::InvalidData)?;
         let flags = flags(packet, layers);
         let known = self.flows.get(&flow).copied();
@@ -297,11 +355,12 @@ impl Host {
             if let Some(segment) = widen(packet, layers, self.config.mtu) {
                 connection.segment = segment;
             }
-            let payload = (packet.len() - layers.payload) as u32;
-            let control = u32::from(flags & SYN != 0) + u32::from(flags & FIN != 0);
-            if payload + control > 0 {
-                let next = sequence(packet, layers).wrapping_add(payload + control);
-                connection.note_sequence(next);
+            if let Some(end) = end(packet, layers) {
+                connection.note_sequence(end);
+            }
+            if flags & ACK != 0 {
+                let number = acknowledgement(packet, layers);
+                connection.patience.handle_acknowledged(number, now);
             }
         }
         Ok(key)
@@ -331,7 +390,8 @@ impl Host {
     /// Fills the batch with what there is to send, a packet of each connection in turn.
     pub(super) fn fill(&mut self, batch: &mut PacketBatch, now: Instant) -> usize {
         let before = batch.len();
-        self.replies.drain(batch);
+        self.replies.drain(batch, MOST_REPLIES);
+        self.datagrams.drain(batch, &mut self.wakes);
         while let Some(&(at, key)) = self.timers.first()
             && at <= now
         {
@@ -346,6 +406,7 @@ impl Host {
         {
             self.transmit(key, batch, now);
         }
+        self.datagrams.drain(batch, &mut self.wakes); // those that had to stand back
         batch.len() - before
     }
 
@@ -362,11 +423,26 @@ impl Host {
             connection.gone_at = None;
             connection.socket_mut().abort();
         }
+        if connection
+            .patience
+            .poll_timeout()
+            .is_some_and(|at| at <= now)
+        {
+            let time = connection.time(now);
+            if let Some(due) = self.interface.poll_at(time, &connection.set) {
+                connection.run_ahead(due, now);
+            }
+            connection.patience.handle_timeout(now);
+        }
+        let time = connection.time(now);
         let before = batch.len();
         let mut outgoing = IntoBatch::new(batch, self.config.mtu, connection.segment);
         let mut wire = Wire::taking(&mut outgoing);
         self.interface
-            .poll_egress(now, &mut wire, &mut connection.set);
+            .poll_egress(time, &mut wire, &mut connection.set);
+        if let Some(end) = outgoing.sent() {
+            connection.patience.handle_sent(end, now);
+        }
         let idle = batch.len() == before;
         self.settle(key, Cause::Time, now, idle);
     }
@@ -384,10 +460,16 @@ impl Host {
         }
         let news = connection.look(cause, now);
         connection.collect(&mut self.wakes);
-        let due = self.interface.poll_at(now, &connection.set);
-        let busy = due.is_some_and(|at| at <= now);
-        let over = connection.is_over(busy);
-        let due = due.into_iter().chain(connection.gone_at).min();
+        let due = self
+            .interface
+            .poll_at(connection.time(now), &connection.set);
+        let due = due.map(|at| connection.outside(at));
+        let over = connection.is_over(due.is_some_and(|at| at <= now));
+        let silence = connection.patience.poll_timeout();
+        let due = [due, connection.gone_at, silence]
+            .into_iter()
+            .flatten()
+            .min();
         match news {
             Some(News::Established) => self.offer(key),
             Some(News::Ended) => self.forget(key),
@@ -406,7 +488,10 @@ impl Host {
 
     /// A connection stands: its listener may hand it out.
     fn offer(&mut self, key: Key) {
-        let owner = self.connections.get(&key).map(|connection| connection.owner);
+        let owner = self
+            .connections
+            .get(&key)
+            .map(|connection| connection.owner);
         if let Some(Owner::Listener(port)) = owner
             && let Some(listener) = self.listeners.get_mut(&port)
         {
@@ -500,6 +585,8 @@ impl fmt::Debug for Host {
 /// The dynamic ports. RFC 6335, section 6.
 const FIRST_PORT: u16 = 49_152;
 const PORTS: u16 = 16_384;
+/// Answers that may wait for the packet thread: some batches. Taste.
+const MOST_REPLIES: usize = 256;
 /// A connection that is due but sent nothing is looked at again after this time. Taste.
 const SOON: Duration = Duration::from_millis(1);
 /// A socket that keeps unread data is looked at again after this time. Taste.

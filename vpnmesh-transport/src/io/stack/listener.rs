@@ -108,7 +108,8 @@ impl TcpListener {
 impl Drop for TcpListener {
     fn drop(&mut self) {
         let port = self.local.port();
-        self.shared.visit(|host, now| host.stop_listening(port, now));
+        self.shared
+            .visit(|host, now| host.stop_listening(port, now));
     }
 }
 

@@ -1,4 +1,4 @@
-//! TCP in user space: connections through the tunnel without a device and without privileges.
+//! TCP and UDP in user space: connections through the tunnel without a device and without privileges.
 //!
 //! ```text
 //!   task ── TcpStream ──┐                         ┌── recv ──▶ packet thread ──▶ tunnel
@@ -14,16 +14,17 @@
 //! and takes such in again (see [`inner`](crate::inner)); one batch of packets is one lock, at most
 //! one acknowledgement and one wake-up for each connection.
 //!
-//! What it does not do: fragments, UDP, dialing its own addresses, selective retransmission. After a
-//! loss it sends one unit of ten segments again, after a second of silence all that was not
-//! acknowledged; smoltcp's timer never waits less than that second. A loss is therefore dearer than
-//! with the kernel's TCP, and a flow whose node crashed may rest for up to a second.
+//! What it does not do: fragments, dialing its own addresses, selective retransmission. After three
+//! duplicate acknowledgements it sends one unit of ten segments again, after a round trip and 200 ms
+//! of silence all that was not acknowledged. A loss is therefore dearer than with the kernel's TCP.
 
 mod alarm;
 mod connection;
+mod datagrams;
 mod flow;
 mod host;
 mod listener;
+mod patience;
 mod shared;
 mod stream;
 #[cfg(test)]
@@ -47,6 +48,7 @@ use super::packet::{InnerSent, PacketBatch, PacketIo};
 use host::Host;
 use shared::Shared;
 
+pub use datagrams::UdpPort;
 pub use listener::TcpListener;
 pub use stream::TcpStream;
 
@@ -133,7 +135,11 @@ impl Stack {
         getrandom::fill(&mut seed).map_err(|_| Error::Start(io::ErrorKind::Other.into()))?;
         let config = config.within_bounds();
         let any = IpAddr::from([0, 0, 0, 0]);
-        let address = config.addresses.first().copied().map_or(any, StackConfig::host_of);
+        let address = config
+            .addresses
+            .first()
+            .copied()
+            .map_or(any, StackConfig::host_of);
         let host = Host::new(config, u64::from_ne_bytes(seed), instant(Clock.now()));
         let shared = Arc::new(Shared::new(host).map_err(Error::Start)?);
         let stack = Self {
@@ -170,6 +176,15 @@ impl Stack {
         let port = self.shared.visit(|host, _| host.listen(port))?;
         let shared = Arc::clone(&self.shared);
         Ok(TcpListener::new(shared, self.address, port))
+    }
+
+    /// Opens a UDP port at the first address of each family; a free one for zero.
+    ///
+    /// # Errors
+    /// As [`Self::listen`].
+    pub fn bind(&self, port: u16) -> io::Result<UdpPort> {
+        let port = self.shared.visit(|host, _| host.bind(port))?;
+        Ok(UdpPort::new(Arc::clone(&self.shared), self.address, port))
     }
 }
 

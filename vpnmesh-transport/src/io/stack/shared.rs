@@ -23,7 +23,7 @@ pub(super) struct Shared {
 #[derive(Debug)]
 struct State {
     host: Host,
-    signalled: bool,       // the alarm will show, or shows, that there is something to send
+    signalled: bool, // the alarm will show, or shows, that there is something to send
     armed: Option<Instant>, // the time that is set at the alarm
 }
 

@@ -84,7 +84,11 @@ fn run(mut left: StackIo, mut right: StackIo, behaviour: Behaviour, stop: &Atomi
         ];
         poll(&mut fds, Some(&patience)).unwrap();
         let ready = [0, 1].map(|n: usize| fds[n].revents().contains(PollFlags::IN));
-        for (from_left, _) in [true, false].into_iter().zip(ready).filter(|(_, ready)| *ready) {
+        for (from_left, _) in [true, false]
+            .into_iter()
+            .zip(ready)
+            .filter(|(_, ready)| *ready)
+        {
             let (from, to) = if from_left {
                 (&mut left, &mut right)
             } else {
@@ -114,7 +118,8 @@ fn carry(
     let mut add = |packet: &[u8]| {
         assert!(packet.len() <= 1420);
         *passed += u64::from(packet.len() > 1000);
-        let lost = behaviour.lose > 0 && packet.len() > 1000 && passed.is_multiple_of(behaviour.lose);
+        let lost =
+            behaviour.lose > 0 && packet.len() > 1000 && passed.is_multiple_of(behaviour.lose);
         if !lost {
             packets.push(bytes.len()..bytes.len() + packet.len());
             bytes.extend_from_slice(packet);
@@ -278,7 +283,10 @@ async fn beyond_the_backlog_connections_wait_outside() {
     });
     let listener = rig.right.listen(80).unwrap();
     let to: SocketAddr = "10.20.0.1:80".parse().unwrap();
-    let (_one, _two) = (rig.left.dial(to).await.unwrap(), rig.left.dial(to).await.unwrap());
+    let (_one, _two) = (
+        rig.left.dial(to).await.unwrap(),
+        rig.left.dial(to).await.unwrap(),
+    );
     let third = rig.left.dial(to);
     tokio::pin!(third);
     let early = timeout(Duration::from_millis(100), &mut third).await;
@@ -378,4 +386,39 @@ fn a_prefix_is_found_at_its_first_address_for_hosts() {
         let found = StackConfig::host_of(prefix.parse().unwrap());
         assert_eq!(found, host.parse::<IpAddr>().unwrap());
     }
+}
+
+#[tokio::test]
+async fn datagrams_go_both_ways_and_those_that_nobody_reads_are_dropped() {
+    let rig = rig(Behaviour::default());
+    let (near, far) = (rig.left.bind(0).unwrap(), rig.right.bind(53).unwrap());
+    let mut buffer = [0; 2000];
+    for to in ["10.20.0.1:53", "[fd20::1]:53"] {
+        near.send_to(b"question", to.parse().unwrap())
+            .await
+            .unwrap();
+        let (len, from) = far.recv_from(&mut buffer).await.unwrap();
+        assert_eq!(&buffer[..len], b"question");
+        assert_eq!(from.port(), near.local_addr().port());
+        far.send_to(&[7; 1360], from).await.unwrap();
+        let (len, from) = near.recv_from(&mut buffer).await.unwrap();
+        assert_eq!(
+            (&buffer[..len], from),
+            (&[7; 1360][..], to.parse().unwrap())
+        );
+    }
+    let to: SocketAddr = "10.20.0.1:53".parse().unwrap();
+    let long = near.send_to(&[0; 1393], to).await.unwrap_err();
+    assert_eq!(long.kind(), io::ErrorKind::InvalidInput);
+    let taken = rig.right.bind(53).unwrap_err();
+    assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+
+    for _ in 0..5000 {
+        near.send_to(b"flood", to).await.unwrap(); // waits for room, never for a reader
+    }
+    let (len, _) = timeout(PATIENCE, far.recv_from(&mut buffer))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(&buffer[..len], b"flood");
 }

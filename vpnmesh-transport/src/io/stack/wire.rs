@@ -10,7 +10,7 @@ use smoltcp::phy::{
 };
 use smoltcp::time::Instant;
 
-use super::flow::{DEFAULT_SEGMENT, advertise};
+use super::flow::{DEFAULT_SEGMENT, advertise, end};
 use crate::inner::{Layers, SUPER_HEAD, UNFINISHED, super_head};
 use crate::io::packet::PacketBatch;
 
@@ -105,6 +105,7 @@ pub(super) struct IntoBatch<'b> {
     batch: &'b mut PacketBatch,
     mtu: usize,
     segment: usize,
+    sent: Option<u32>,
     spill: Vec<u8>, // stays empty while the batch has room
 }
 
@@ -115,8 +116,14 @@ impl<'b> IntoBatch<'b> {
             batch,
             mtu,
             segment,
+            sent: None,
             spill: Vec::new(),
         }
+    }
+
+    /// The sequence number behind what was sent, if that took any.
+    pub(super) fn sent(&self) -> Option<u32> {
+        self.sent
     }
 }
 
@@ -133,47 +140,60 @@ impl Outgoing for IntoBatch<'_> {
 
     fn commit(&mut self, len: usize) {
         if let Some(room) = self.batch.room() {
-            let packet = dress(&mut room[..SUPER_HEAD + len], self.mtu, self.segment);
+            let room = &mut room[..SUPER_HEAD + len];
+            let plain = &room[SUPER_HEAD..];
+            let layers = Layers::of(plain, plain[0] >> 4 == 6).filter(|layers| layers.tcp);
+            self.sent = layers.and_then(|layers| end(plain, layers));
+            let packet = dress(room, self.mtu, self.segment);
             self.batch.commit(packet);
         }
     }
 }
 
-/// Answers to packets that arrived: acknowledgements, resets, echoes. At [`MOST_REPLIES`] further
-/// ones are dropped, as on a full link.
+/// Packets that wait for the packet thread. At the bound further ones are dropped, as on a full
+/// link.
 #[derive(Debug)]
-pub(super) struct Replies {
-    queue: VecDeque<(Vec<u8>, Range<usize>)>,
+pub(super) struct Outbox {
+    queue: VecDeque<(Vec<u8>, Range<usize>)>, // at most `bound`
     writing: Vec<u8>,
-    spare: Vec<Vec<u8>>, // at most `MOST_REPLIES`
+    spare: Vec<Vec<u8>>, // at most `bound`
+    bound: usize,
     mtu: usize,
 }
 
-impl Replies {
-    pub(super) fn new(mtu: usize) -> Self {
+impl Outbox {
+    pub(super) fn new(bound: usize, mtu: usize) -> Self {
         Self {
             queue: VecDeque::new(),
             writing: Vec::new(),
             spare: Vec::new(),
+            bound,
             mtu,
         }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.queue.len() >= self.bound
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
-    /// Moves them into the batch while it has room.
-    pub(super) fn drain(&mut self, batch: &mut PacketBatch) {
-        while let Some((buffer, packet)) = self.queue.front()
+    /// Moves up to `most` packets into the batch while it has room.
+    pub(super) fn drain(&mut self, batch: &mut PacketBatch, most: usize) {
+        let most = batch.len() + most;
+        while batch.len() < most
+            && let Some((buffer, packet)) = self.queue.front()
             && batch.push(&buffer[packet.clone()])
         {
-            self.spare.extend(self.queue.pop_front().map(|(buffer, _)| buffer));
+            self.spare
+                .extend(self.queue.pop_front().map(|(buffer, _)| buffer));
         }
     }
 }
 
-impl Outgoing for Replies {
+impl Outgoing for Outbox {
     fn room(&mut self, len: usize) -> &mut [u8] {
         self.writing = self.spare.pop().unwrap_or_default();
         self.writing.resize(SUPER_HEAD + len, 0);
@@ -183,10 +203,10 @@ impl Outgoing for Replies {
     fn commit(&mut self, _len: usize) {
         let mut buffer = std::mem::take(&mut self.writing);
         let packet = dress(&mut buffer, self.mtu, DEFAULT_SEGMENT);
-        if self.queue.len() < MOST_REPLIES {
-            self.queue.push_back((buffer, packet));
-        } else {
+        if self.is_full() {
             self.spare.push(buffer);
+        } else {
+            self.queue.push_back((buffer, packet));
         }
     }
 }
@@ -225,8 +245,6 @@ fn finish_header(packet: &mut [u8], v6: bool) {
 
 /// Longer than the headers of any packet that the stack writes.
 const HEADERS: usize = 128;
-/// Answers that may wait for the packet thread: some batches. Taste.
-const MOST_REPLIES: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -266,15 +284,15 @@ mod tests {
     #[test]
     fn answers_beyond_the_bound_are_dropped() {
         let answer = packet(false, true, &[]);
-        let mut replies = Replies::new(1420);
-        for _ in 0..MOST_REPLIES + 10 {
+        let mut replies = Outbox::new(5, 1420);
+        for _ in 0..9 {
             let len = answer.len();
             replies.room(len)[SUPER_HEAD..].copy_from_slice(&answer);
             replies.commit(len);
         }
         let mut batch = PacketBatch::new(1000, 1 << 20);
-        replies.drain(&mut batch);
-        assert_eq!(batch.len(), MOST_REPLIES);
+        replies.drain(&mut batch, 100);
+        assert_eq!(batch.len(), 5);
         assert!(replies.is_empty());
     }
 }
