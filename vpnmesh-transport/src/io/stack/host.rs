@@ -299,9 +299,9 @@ impl Host {
     /// Gives the stack one packet. Its answer waits in `replies`.
     fn feed(&mut self, packet: &mut [u8], now: Instant) -> io::Result<()> {
         let v6 = packet[0] >> 4 == 6;
-        let (_, destination) = addresses(packet, v6).ok_or(io::ErrorKind::InvalidData)?;
+        let (source, destination) = addresses(packet, v6).ok_or(io::ErrorKind::InvalidData)?;
         let fragment = !v6 && u16::from_be_bytes([packet[6], packet[7]]) & 0x3fff != 0;
-        if fragment || !self.is_own(destination) {
+        if fragment || source.is_unspecified() || !self.is_own(destination) {
             return Err(io::ErrorKind::InvalidData.into());
         }
         let key = match Layers::of(packet, v6) {

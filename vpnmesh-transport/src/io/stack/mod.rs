@@ -64,7 +64,8 @@ pub struct StackConfig {
     /// Bytes that a connection may hold until the peer has acknowledged them, up to 1 GiB. Default
     /// 1 MiB. A writer waits at it. Small: long paths are slow. Memory is used as it is filled.
     pub send_buffer: usize,
-    /// Bytes that a connection may hold until they are read, likewise. The peer waits at it.
+    /// Bytes that a connection may hold until they are read, likewise, rounded down to 65535 times a
+    /// power of two, the least of which is 65535. The peer waits at it.
     pub receive_buffer: usize,
     /// Connections at one time, those that are ending included. Default 4096. Beyond it dialing
     /// fails with `QuotaExceeded`, and who comes to a listener is not answered and tries again.
@@ -107,7 +108,7 @@ impl StackConfig {
     fn within_bounds(mut self) -> Self {
         self.mtu = self.mtu.clamp(LEAST_MTU, PacketBatch::MAX_PACKET);
         self.send_buffer = self.send_buffer.clamp(LEAST_BUFFER, MOST_BUFFER);
-        self.receive_buffer = self.receive_buffer.clamp(LEAST_BUFFER, MOST_BUFFER);
+        self.receive_buffer = whole_window(self.receive_buffer.min(MOST_BUFFER));
         self
     }
 
@@ -225,6 +226,17 @@ impl Drop for StackIo {
     fn drop(&mut self) {
         self.shared.visit(|host, _| host.close());
     }
+}
+
+/// The greatest window that `bytes` can back, with its scale: 65535 times a power of two. smoltcp
+/// takes the window of its SYN for a scaled one and believes a peer that fills it; so the scaled one
+/// has to fit too. RFC 7323, section 2.2.
+const fn whole_window(bytes: usize) -> usize {
+    let mut window = u16::MAX as usize;
+    while window * 2 <= bytes {
+        window *= 2;
+    }
+    window
 }
 
 /// A time of the dataplane as smoltcp counts it: in microseconds.

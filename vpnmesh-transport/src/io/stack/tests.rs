@@ -261,13 +261,13 @@ async fn a_stream_that_is_dropped_with_unread_data_is_reset() {
 #[tokio::test]
 async fn a_writer_waits_for_a_reader_and_what_it_wrote_outlives_it() {
     let small = |config: &mut StackConfig| {
-        (config.send_buffer, config.receive_buffer) = (32 << 10, 32 << 10);
+        (config.send_buffer, config.receive_buffer) = (32 << 10, 0);
     };
     let rig = rig_with(Behaviour::default(), small);
     let (mut near, mut far) = connected(&rig, "10.20.0.1").await;
     let sent = pattern(1 << 20, 3);
     let blocked = timeout(Duration::from_millis(100), near.write_all(&sent)).await;
-    assert!(blocked.is_err(), "64 KiB fit, no megabyte");
+    assert!(blocked.is_err(), "96 KiB fit, no megabyte");
 
     drop(near);
     let mut received = Vec::new();
@@ -421,4 +421,74 @@ async fn datagrams_go_both_ways_and_those_that_nobody_reads_are_dropped() {
         .unwrap()
         .unwrap();
     assert_eq!(&buffer[..len], b"flood");
+}
+
+/// A packet to port 80 of 10.20.0.1, as the transport brings it.
+fn segment(flags: u8, sequence: u32, acknowledged: u32, payload: &[u8]) -> Vec<u8> {
+    let mut packet = crate::inner::tests::packet(false, true, payload);
+    packet[16..20].copy_from_slice(&[10, 20, 0, 1]);
+    packet[22..24].copy_from_slice(&80_u16.to_be_bytes());
+    packet[24..28].copy_from_slice(&sequence.to_be_bytes());
+    packet[28..32].copy_from_slice(&acknowledged.to_be_bytes());
+    packet[33] = flags;
+    packet[0] |= crate::inner::UNFINISHED;
+    packet
+}
+
+fn bring(io: &mut StackIo, packets: &[Vec<u8>]) -> InnerSent {
+    let mut end = 0;
+    let ranges = packets.iter().map(|packet| {
+        end += packet.len();
+        end - packet.len()..end
+    });
+    let ranges: Vec<_> = ranges.collect();
+    io.send(&packets.concat(), &ranges)
+}
+
+#[tokio::test]
+async fn a_peer_that_ignores_the_window_loses_its_own_bytes_only() {
+    let config = StackConfig {
+        addresses: vec!["10.20.0.0/24".parse().unwrap()],
+        ..StackConfig::default()
+    };
+    let (stack, mut io) = Stack::new(config).unwrap();
+    let listener = stack.listen(80).unwrap();
+    let mut syn = segment(flow::SYN, 99, 0, &[3, 3, 7, 1]);
+    syn[32] = 0x60; // that was an option: it knows large windows
+    bring(&mut io, &[syn]);
+    let mut batch = PacketBatch::new(8, 0);
+    io.recv(&mut batch).unwrap();
+    let answer = batch.iter().next().unwrap();
+    let number = u32::from_be_bytes([answer[24], answer[25], answer[26], answer[27]]);
+    let flood: Vec<_> = (0..400)
+        .map(|n| {
+            segment(
+                flow::ACK,
+                100 + n * 10_000,
+                number.wrapping_add(1),
+                &[7; 10_000],
+            )
+        })
+        .collect();
+    assert_eq!(bring(&mut io, &flood).packets, 400);
+
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let (mut received, mut buffer) = (0, vec![0; 1 << 20]);
+    while let Ok(read) = timeout(Duration::from_millis(50), stream.read(&mut buffer)).await {
+        received += read.unwrap();
+    }
+    assert!((60_000..1 << 20).contains(&received), "{received}");
+    bring(
+        &mut io,
+        &[segment(0xff, 7, 7, &[7; 100]), segment(0, 0, 0, &[])],
+    );
+}
+
+#[test]
+fn the_receive_buffer_backs_the_window_with_its_scale() {
+    for (wanted, window) in [(0, 65_535), (131_070, 131_070), (1 << 20, 1_048_560)] {
+        assert_eq!(whole_window(wanted), window);
+        let scale = (usize::BITS - window.leading_zeros()).saturating_sub(16);
+        assert_eq!(65_535 << scale, window);
+    }
 }
