@@ -151,6 +151,16 @@ impl Merger {
         self.head = Head::unfinished(layers, size).encode();
     }
 
+    /// Makes what was gathered, whose payloads lie in `from`, one packet in `whole`.
+    #[cfg(feature = "stack")]
+    pub(super) fn join(&self, from: &[u8], whole: &mut Vec<u8>) {
+        whole.clear();
+        whole.extend_from_slice(&self.header);
+        for payload in &self.payloads {
+            whole.extend_from_slice(&from[payload.clone()]);
+        }
+    }
+
     /// Writes what was gathered, whose payloads lie in `from`.
     pub(super) fn write(&mut self, device: BorrowedFd<'_>, from: &[u8]) -> io::Result<()> {
         self.parts.clear();

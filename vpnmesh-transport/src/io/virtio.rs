@@ -192,7 +192,8 @@ pub(super) fn join(batch: &mut PacketBatch, next: &Range<usize>) -> bool {
     };
     packet[2..4].copy_from_slice(&(len as u16).to_be_bytes());
     layers.finish_ip(packet);
-    if inner::is_sound(packet, layers) {
+    let has_checksum = packet[26..28] != [0, 0];
+    if has_checksum && inner::is_intact(packet, layers) {
         packet[0] |= UNFINISHED;
     }
     true
