@@ -112,7 +112,7 @@ impl End {
             self.machine.recycle(transmit.payload);
         }
         while let Some(event) = self.machine.poll_event() {
-            if let TunnelEvent::Ready { remote } = event {
+            if let TunnelEvent::Ready { remote, .. } = event {
                 println!("{}: shook hands with {remote}", self.name);
             }
         }
