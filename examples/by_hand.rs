@@ -70,6 +70,7 @@ impl End {
             endpoint,
             allow: Vec::new(),
             marking: Marking::default(),
+            exports: false,
             cadence: TunnelConfig::CADENCE,
         };
         Ok(Self {

@@ -27,6 +27,7 @@ mod lines;
 pub mod metrics;
 mod names;
 pub mod node;
+pub mod psk;
 mod run;
 pub mod site;
 pub mod tunnel;

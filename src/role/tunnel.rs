@@ -200,6 +200,14 @@ pub fn run(settings: &Settings, output: Output) -> Result<(), Error> {
 }
 
 fn start(settings: &Settings) -> Result<DriverHandle<TunnelMachine>, Error> {
+    let machine = machine(settings, false)?;
+    let udp = UdpSocket::bind(settings.listen)?;
+    let tun = open(&settings.device)?;
+    Ok(Driver::spawn(machine, udp, Some(Box::new(tun)))?)
+}
+
+/// One end of a tunnel that dials at once, with or without exported secrets.
+pub(super) fn machine(settings: &Settings, exports: bool) -> Result<TunnelMachine, Error> {
     let suite = CryptoSuite::preferred();
     let key = IdentityKey::read(&settings.key_file)?;
     if key.public() == settings.peer.key {
@@ -210,8 +218,6 @@ fn start(settings: &Settings) -> Result<DriverHandle<TunnelMachine>, Error> {
             problem,
         ));
     }
-    let udp = UdpSocket::bind(settings.listen)?;
-    let tun = open(&settings.device)?;
     let mut entropy = OsEntropy::new()?;
     let mut random = [0; 16];
     entropy.fill(&mut random);
@@ -230,10 +236,10 @@ fn start(settings: &Settings) -> Result<DriverHandle<TunnelMachine>, Error> {
         endpoint: Some(settings.peer.address),
         allow: settings.allow.clone(),
         marking: settings.dscp.marking(),
+        exports,
         cadence: TunnelConfig::CADENCE,
     };
-    let machine = TunnelMachine::new(config, Clock.now())?;
-    Ok(Driver::spawn(machine, udp, Some(Box::new(tun)))?)
+    Ok(TunnelMachine::new(config, Clock.now())?)
 }
 
 /// A new device is set up; one that exists belongs to its administrator and stays as it is, but up.
@@ -268,6 +274,7 @@ fn tell(event: &TunnelEvent, output: Output, lines: &mut Lines<io::Stdout>) {
             TunnelEvent::Refused(refusal) => writeln!(io::stderr(), "{}", way_out(*refusal)),
             TunnelEvent::Restarted
             | TunnelEvent::Rekeyed
+            | TunnelEvent::Exported(_)
             | TunnelEvent::Silent
             | TunnelEvent::Report(_) => Ok(()),
         },
@@ -282,6 +289,7 @@ fn record(event: &TunnelEvent) -> (&'static str, Fields) {
         }
         TunnelEvent::Restarted => ("restarted", json!({})),
         TunnelEvent::Rekeyed => ("rekeyed", json!({})),
+        TunnelEvent::Exported(_) => ("exported", json!({})),
         TunnelEvent::Silent => ("silent", json!({})),
         TunnelEvent::Refused(refusal) => (
             "refused",
@@ -293,7 +301,7 @@ fn record(event: &TunnelEvent) -> (&'static str, Fields) {
 }
 
 /// What the peer's refusal means, and what helps.
-fn way_out(refusal: Refusal) -> String {
+pub(super) fn way_out(refusal: Refusal) -> String {
     let name = refusal.name();
     let helps = match refusal {
         Refusal::Profile => "give both ends the same --suite",

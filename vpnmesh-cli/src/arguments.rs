@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use vpnmesh::core::Prefix;
+use vpnmesh::core::{Prefix, PublicKey};
+use vpnmesh::keys::IdentityKey;
 use vpnmesh::role::tunnel::{Peer, PqSetting, Suite};
 use vpnmesh::settings::DscpSetting;
 
@@ -32,6 +33,8 @@ pub(crate) enum Command {
     Site(Role),
     /// Run a point-to-point tunnel in the foreground; prints `ready` after the handshake.
     Tunnel(Tunnel),
+    /// Keep the pre-shared key of a WireGuard peer fresh and post-quantum, in the foreground.
+    Psk(Psk),
     /// Show the mesh as its controller sees it.
     Status(Admin),
     /// Show what was decided, and why.
@@ -160,6 +163,31 @@ pub(crate) struct Tunnel {
     /// The DSCP of outer headers: 0 to 63, or `copy`, which shows observers that of inner packets.
     #[arg(long, value_name = "N|copy", default_value_t)]
     pub(crate) dscp: DscpSetting,
+    /// Print one JSON object a line instead of `ready`.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Psk {
+    /// The interface of WireGuard, in user space or in the kernel.
+    #[arg(long = "if", value_name = "IF")]
+    pub(crate) interface: String,
+    /// The peer's key in WireGuard, as `wg pubkey` prints it.
+    #[arg(long, value_name = "PUBKEY", value_parser = IdentityKey::public_from_base64)]
+    pub(crate) wg_peer: PublicKey,
+    /// Our own private key, as `vpnmesh keygen` prints it: another one than WireGuard's.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: PathBuf,
+    /// The own UDP address.
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) listen: SocketAddr,
+    /// The other end of our handshake.
+    #[arg(long, value_name = "PUBKEY@IP:PORT")]
+    pub(crate) peer: Peer,
+    /// standard or high.
+    #[arg(long, value_name = "NAME", default_value_t)]
+    pub(crate) suite: Suite,
     /// Print one JSON object a line instead of `ready`.
     #[arg(long)]
     pub(crate) json: bool,

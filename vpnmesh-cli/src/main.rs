@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         Command::Client(options) => roles::client(&options),
         Command::Site(options) => roles::site(&options),
         Command::Tunnel(options) => roles::tunnel(options),
+        Command::Psk(options) => roles::psk(options),
         Command::Status(options) => admin::status(&options),
         Command::Explain(options) => admin::explain(&options),
         Command::Drain(options) => admin::drain(&options),

@@ -138,6 +138,7 @@ fn end(me: usize) -> TunnelMachine {
         endpoint: Some(ADDRESSES[1 - me]),
         allow: Vec::new(),
         marking: Marking::default(),
+        exports: false,
         cadence: TunnelConfig::CADENCE,
     };
     TunnelMachine::new(config, NOW).unwrap()

@@ -70,6 +70,8 @@ pub mod label {
     pub const REFUSAL: &str = "vpnmesh v1 refusal";
     /// The root secret of a session.
     pub const ROOT: &str = "vpnmesh v1 root";
+    /// A secret for another program at both ends.
+    pub const EXPORT: &str = "vpnmesh v1 export";
     /// The handshake hash as others see it.
     pub const BINDING: &str = "vpnmesh v1 binding";
     /// Key of mac1 towards a responder.

@@ -55,6 +55,7 @@ fn tunnel(me: u64, peer_at: SocketAddr) -> TunnelMachine {
         endpoint: Some(peer_at),
         allow: Vec::new(),
         marking: Marking::default(),
+        exports: false,
         cadence: TunnelConfig::CADENCE,
     };
     TunnelMachine::new(config, Clock.now()).unwrap()

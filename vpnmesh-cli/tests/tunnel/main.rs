@@ -9,6 +9,7 @@ mod clock;
 mod clock_shim;
 mod garbage;
 mod heal;
+mod psk;
 mod rig;
 
 use std::process::{Command, ExitCode};
@@ -18,7 +19,14 @@ use vpnmesh_testkit::lab::{self, Inside};
 use rig::{Pair, until};
 
 fn main() -> ExitCode {
-    for tool in [["ip", "-V"], ["ping", "-V"], ["iperf3", "-v"], ["cc", "-v"]] {
+    for tool in [
+        ["ip", "-V"],
+        ["ping", "-V"],
+        ["iperf3", "-v"],
+        ["cc", "-v"],
+        ["wg", "--version"],
+        ["wireguard-go", "--version"],
+    ] {
         let found = Command::new(tool[0]).arg(tool[1]).output();
         if found.is_ok_and(|output| output.status.success()) {
             continue;
@@ -28,7 +36,7 @@ fn main() -> ExitCode {
     lab::run_suite("tunnel", &TESTS)
 }
 
-const TESTS: [lab::Test; 11] = [
+const TESTS: [lab::Test; 12] = [
     (
         "after_ready_ping_and_iperf3_go_through",
         after_ready_ping_and_iperf3_go_through,
@@ -72,6 +80,10 @@ const TESTS: [lab::Test; 11] = [
     (
         "garbage_on_the_wire_is_counted_and_traffic_goes_on",
         garbage::on_the_wire,
+    ),
+    (
+        "a_wireguard_needs_and_gets_our_secret",
+        psk::a_wireguard_gets_our_secret,
     ),
 ];
 

@@ -7,6 +7,7 @@ use vpnmesh_core::{PublicKey, Secret};
 
 use super::exchange::Exchange;
 use crate::entropy::{self, Entropy};
+use crate::kdf::{self, label};
 use crate::suite::{Cipher, CryptoSuite, DhKey, Kem, Profile};
 
 /// A static X25519 key pair: what a member is known by. It computes on the provider it was made
@@ -130,6 +131,12 @@ pub struct Established {
 }
 
 impl Established {
+    /// A secret for `purpose` that both ends have and that leads to no key of the session.
+    #[must_use]
+    pub fn export(&self, purpose: &[u8]) -> Secret<32> {
+        kdf::derive(&[], &[self.root.expose()], label::EXPORT, &[purpose])
+    }
+
     /// The post-quantum half of the key exchange; `None` if there was none.
     #[must_use]
     pub const fn kem(&self) -> Option<Kem> {

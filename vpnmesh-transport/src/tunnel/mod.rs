@@ -12,9 +12,10 @@ mod tests;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
-use vpnmesh_core::{Membership, Prefix, PublicKey, Timestamp};
+use vpnmesh_core::{Membership, Prefix, PublicKey, Secret, Timestamp};
 
 use crate::flow::InnerPacket;
 use crate::frame::Frame;
@@ -60,6 +61,8 @@ pub struct TunnelConfig {
     pub allow: Vec<Prefix>,
     /// How outer headers are marked.
     pub marking: Marking,
+    /// Whether each handshake also gives a secret for other programs: [`TunnelEvent::Exported`].
+    pub exports: bool,
     /// How often the peer is asked whether it lives. Default 250 ms while packets flow, 15 s else.
     pub cadence: Cadence,
 }
@@ -85,6 +88,9 @@ pub enum TunnelEvent {
     Restarted,
     /// Fresh keys are in use.
     Rekeyed,
+    /// A secret that only the peer has too, unrelated to all keys of the tunnel. Fresh with each
+    /// handshake that the end with the lower key started, so both ends agree which one is the newest.
+    Exported(Arc<Secret<32>>),
     /// The peer does not answer; it is dialed.
     Silent,
     /// The peer answers, but says no: the two ends are configured differently. Told once for each
@@ -119,6 +125,7 @@ pub struct TunnelMachine {
     allow: Vec<Prefix>,
     cadence: Cadence,
     leg: Option<Leg>,
+    exports: bool,
     peer_incarnation: Incarnation,
     /// What the handshake of each of the leg's channels agreed on, by our index.
     agreed: BTreeMap<u32, Agreed>,
@@ -151,6 +158,7 @@ struct Unproven {
     leg: Leg,
     incarnation: Incarnation,
     agreed: Agreed,
+    export: Option<Arc<Secret<32>>>,
 }
 
 /// A tunnel has no members: its two keys are configured.
@@ -213,6 +221,7 @@ impl TunnelMachine {
             allow: config.allow,
             cadence: config.cadence,
             leg: None,
+            exports: config.exports,
             peer_incarnation: Incarnation::default(),
             agreed: BTreeMap::new(),
             unproven: None,
@@ -337,6 +346,8 @@ impl TunnelMachine {
         let suite = self.station.config.suite;
         let channel = link_channel(&suite, established, &self.station, now);
         let same_life = self.peer_incarnation == established.peer_incarnation;
+        let exports = self.exports && established.initiator == self.is_lower();
+        let export = exports.then(|| Arc::new(established.export(PURPOSE)));
         let agreed = Agreed {
             profile: established.profile,
             kem: established.kem(),
@@ -352,6 +363,7 @@ impl TunnelMachine {
                 self.agreed.insert(established.local_index, agreed);
                 self.agreed.retain(|index, _| leg.channel(*index).is_some());
                 self.emit(TunnelEvent::Rekeyed);
+                self.tell_export(export);
             }
             None => {
                 let leg = Leg::new(remote, channel, self.cadence, now);
@@ -359,6 +371,7 @@ impl TunnelMachine {
                     leg,
                     incarnation: established.peer_incarnation,
                     agreed,
+                    export,
                 });
                 if !established.initiator {
                     return; // until the peer's first packet
@@ -375,11 +388,18 @@ impl TunnelMachine {
         }
     }
 
+    fn tell_export(&mut self, export: Option<Arc<Secret<32>>>) {
+        if let Some(secret) = export {
+            self.emit(TunnelEvent::Exported(secret));
+        }
+    }
+
     /// The peer has shown that it lives the life of the newest handshake.
     fn adopt(&mut self) {
         let Some(unproven) = self.unproven.take() else {
             return;
         };
+        self.tell_export(unproven.export);
         let index = unproven.leg.newest().local_index;
         self.agreed = BTreeMap::from([(index, unproven.agreed)]);
         if self.leg.replace(unproven.leg).is_some() {
@@ -651,5 +671,7 @@ const REFRESH: Duration = Duration::from_secs(120);
 const COURTESY: Duration = Duration::from_millis(300);
 /// It renews the keys only if the other one has not.
 const LATER: Duration = Duration::from_secs(10);
+/// What an exported secret is for: any program that takes 32 bytes.
+const PURPOSE: &[u8] = b"psk";
 const MAX_WAITING: usize = 64; // the first packets of some connections
 const MAX_EVENTS: usize = 256;

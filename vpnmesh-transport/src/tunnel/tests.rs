@@ -53,6 +53,7 @@ fn end_with(me: usize, life: u64, allow: &[&str], pq: Pq, now: Timestamp) -> Tun
         endpoint: Some([B, A][me]),
         allow: allow.iter().map(|prefix| prefix.parse().unwrap()).collect(),
         marking: Marking::default(),
+        exports: true,
         cadence: TunnelConfig::CADENCE,
     };
     TunnelMachine::new(config, now).unwrap()
@@ -397,4 +398,26 @@ fn a_recorded_handshake_takes_no_packets_away_from_the_peer() {
         0,
         "nobody was there before"
     );
+}
+
+#[test]
+fn both_ends_export_the_same_fresh_secrets_in_the_same_order() {
+    let mut rig = rig(&[]);
+    rig.run(Duration::from_secs(300));
+    let exported = |me: usize| -> Vec<_> {
+        let events = rig.events[me].iter();
+        events
+            .filter_map(|event| match event {
+                TunnelEvent::Exported(secret) => Some(*secret.expose()),
+                _ => None,
+            })
+            .collect()
+    };
+    let [near, far] = [0, 1].map(exported);
+    assert!(
+        near.len() >= 3,
+        "one at the start, then one every two minutes"
+    );
+    assert_eq!(near, far);
+    assert!(near.windows(2).all(|pair| pair[0] != pair[1]));
 }
