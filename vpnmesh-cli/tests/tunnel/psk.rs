@@ -37,7 +37,7 @@ pub(crate) fn a_wireguard_gets_our_secret(inside: Inside) {
     }
     until("a ping through WireGuard", || pair.a.run(&ping).is_some());
     assert_eq!(a.psk(&pair.a), b.psk(&pair.b));
-    ours.map(Tunnel::ends_well);
+    ours.into_iter().for_each(Tunnel::ends_well);
 }
 
 /// A wireguard-go and its keys.

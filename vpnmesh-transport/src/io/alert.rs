@@ -17,8 +17,6 @@ pub(super) struct Alert {
     /// Time that may be spent awake; at most [`SAVINGS`].
     budget: Duration,
     paid_at: Timestamp,
-    worked_at: Timestamp,
-    streak: u32,
 }
 
 impl Alert {
@@ -29,21 +27,7 @@ impl Alert {
             slept_at: now,
             budget: SAVINGS,
             paid_at: now,
-            worked_at: now,
-            streak: 0,
         }
-    }
-
-    pub(super) fn worked(&mut self, now: Timestamp) {
-        self.streak = if now.since(self.worked_at) < Duration::from_micros(300) {
-            self.streak + 1
-        } else {
-            0
-        };
-        self.worked_at = now;
-    }
-    pub(super) fn busy(&self, now: Timestamp) -> bool {
-        self.streak > 16 && now.since(self.worked_at) < Duration::from_micros(300)
     }
 
     /// The thread is about to sleep.

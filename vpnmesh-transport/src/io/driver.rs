@@ -51,7 +51,7 @@ impl Default for DriverConfig {
             send_queue: 4096,
             receive_calls: 8,
             inner_packets: 64,
-            alert_for: Duration::from_micros(150),
+            alert_for: Duration::from_micros(300),
         }
     }
 }

@@ -67,18 +67,6 @@ impl Link {
         self.request(message, || format!("set mtu {mtu}"))
     }
 
-    /// Sets the longest send, in bytes with its headers, that the interface takes before it is cut
-    /// into packets.
-    ///
-    /// # Errors
-    /// [`Error::LinkDenied`] or [`Error::Link`].
-    pub fn set_longest_send(&mut self, bytes: u32) -> Result<(), Error> {
-        let message = self
-            .link_message(RTM_NEWLINK, 0)
-            .attribute(IFLA_GSO_MAX_SIZE, &bytes.to_ne_bytes());
-        self.request(message, || format!("set the longest send to {bytes}"))
-    }
-
     /// Brings the interface up.
     ///
     /// # Errors
@@ -313,7 +301,6 @@ const REPLACE: u16 = 0x100;
 const CREATE: u16 = 0x400;
 const IFF_UP: u32 = 1;
 const IFLA_MTU: u16 = 4;
-const IFLA_GSO_MAX_SIZE: u16 = 41;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_F_NODAD: u8 = 0x02;

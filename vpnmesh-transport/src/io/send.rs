@@ -282,11 +282,11 @@ fn name(to: SocketAddr, maps_v4: bool) -> SockAddr {
 /// Messages in one `sendmmsg`.
 const MESSAGES: usize = 32;
 /// Datagrams in one message: `UDP_MAX_SEGMENTS` of kernels before 6.7.
-pub(super) const SEGMENTS: usize = 64;
+const SEGMENTS: usize = 64;
 /// Datagrams in one `sendmmsg`: bounds how much is laid out again if the socket is full. Taste.
 const PARTS: usize = 512;
 /// Bytes in one message: the largest UDP payload over IPv4.
-pub(super) const RUN_BYTES: usize = 65_507;
+const RUN_BYTES: usize = 65_507;
 
 #[cfg(test)]
 mod tests {

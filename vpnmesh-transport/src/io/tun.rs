@@ -17,9 +17,7 @@ use super::error::Error;
 use super::link::Link;
 use super::merge::Merger;
 use super::packet::{InnerSent, PacketBatch, PacketIo};
-use super::send::{RUN_BYTES, SEGMENTS};
 use super::virtio::{self, Head};
-use crate::wire::OVERHEAD;
 
 /// An open TUN device. It disappears when this is dropped, unless it was made persistent before.
 ///
@@ -72,19 +70,12 @@ impl Tun {
         &self.link
     }
 
-    /// Sets the largest inner packet, in bytes, and the longest send that is not cut yet: one whose
-    /// packets leave in one system call.
+    /// Sets the largest inner packet, in bytes.
     ///
     /// # Errors
     /// See [`Link::set_mtu`].
     pub fn set_mtu(&mut self, mtu: u32) -> Result<(), Error> {
-        self.link.set_mtu(mtu)?;
-        if std::env::var_os("VM_NOGSOMAX").is_some() {
-            return Ok(());
-        }
-        // Longer sends would work as well, so a kernel that does not know this is none the worse.
-        let _unknown = self.link.set_longest_send(longest_send(mtu));
-        Ok(())
+        self.link.set_mtu(mtu)
     }
 
     /// Brings the interface up.
@@ -168,14 +159,6 @@ impl PacketIo for Tun {
     }
 }
 
-/// The longest TCP send of full packets that one message of the socket carries once they are sealed,
-/// as the kernel reckons it: it sets room for all kinds of headers apart.
-fn longest_send(mtu: u32) -> u32 {
-    let datagram = mtu + OVERHEAD as u32;
-    let datagrams = (RUN_BYTES as u32 / datagram).clamp(1, SEGMENTS as u32);
-    datagrams * mtu.saturating_sub(TCP_HEADERS) + KERNEL_HEADERS
-}
-
 /// The request to create or take `name`; `None` if it cannot be a name.
 fn request(name: &str) -> Option<libc::ifreq> {
     let bytes = name.as_bytes();
@@ -239,10 +222,6 @@ fn refused(name: &str, error: Errno) -> Error {
 const FLAGS: libc::c_int = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
 const TCP_OFFLOADS: libc::c_uint =
     libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
-/// IPv4 and TCP with timestamps.
-const TCP_HEADERS: u32 = 52;
-/// `MAX_TCP_HEADER` of Linux on 64 bits, and a byte, and a few to be on the safe side of rounding.
-const KERNEL_HEADERS: u32 = 320 + 1 + 8;
 const UDP_OFFLOADS: libc::c_uint = libc::TUN_F_USO4 | libc::TUN_F_USO6;
 
 #[cfg(test)]

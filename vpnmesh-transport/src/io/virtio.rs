@@ -297,7 +297,8 @@ mod tests {
     /// The two fragments that a device of MTU 1420 makes of a datagram, as they are read.
     fn fragments(payload: &[u8], sound: bool) -> [Vec<u8>; 2] {
         let mut whole = packet(false, false, payload);
-        inner::finish(&mut whole, Layers::of(&whole, false).unwrap());
+        let layers = Layers::of(&whole, false).unwrap();
+        inner::finish(&mut whole, layers);
         whole[27] ^= u8::from(!sound);
         let cut = IPV4 + 1400;
         let mut parts = [whole[..cut].to_vec(), whole[..IPV4].to_vec()];
