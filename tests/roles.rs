@@ -227,7 +227,7 @@ fn a_session_outlives_its_controller_and_then_its_node() {
 fn a_registry_of_prometheus_client_shows_all_roles() {
     use prometheus_client::encoding::text::encode;
     use prometheus_client::registry::Registry;
-    use vpnmesh::role::metrics::Exporter;
+    use vpnmesh::role::metrics::{Exporter, Metric};
 
     let mut rig = rig();
     let holder = rig.holder();
@@ -251,9 +251,13 @@ fn a_registry_of_prometheus_client_shows_all_roles() {
             .all(|line| text.contains(line.as_str()))
             .then_some(())
     });
-    let counted = rig.nodes[index].metrics();
-    let forwarded = counted
-        .iter()
-        .find(|it| it.name == "vpnmesh_forwarded_packets");
-    assert!(forwarded.unwrap().value >= 1.0);
+    until("forwarded packets", || {
+        let figures = rig.nodes[index].metrics();
+        let named = |it: &&Metric| it.name == "vpnmesh_forwarded_packets";
+        figures
+            .iter()
+            .find(named)
+            .filter(|it| it.value >= 1.0)
+            .cloned()
+    });
 }

@@ -5,7 +5,7 @@
 //! it to its own WireGuard. Packets stay WireGuard's business. Source: WireGuard, section 5.2 (optional
 //! pre-shared symmetric key mode).
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -100,19 +100,20 @@ fn ask(mut stream: UnixStream, peer: &PublicKey, secret: &Secret<32>) -> Result<
         "set=1\npublic_key={}\nupdate_only=true\npreshared_key={}\n\n",
         *peer, *secret
     ));
-    let mut answer = String::new();
     let asked = stream
         .set_read_timeout(Some(PATIENCE))
-        .and_then(|()| stream.write_all(request.as_bytes()))
-        .and_then(|()| stream.shutdown(std::net::Shutdown::Write))
-        .and_then(|()| stream.take(1024).read_to_string(&mut answer));
+        .and_then(|()| stream.write_all(request.as_bytes()));
     asked.map_err(|error| error.to_string())?;
-    if answer.lines().any(|line| line == "errno=0") {
+    let lines = BufReader::new(stream.take(1024))
+        .lines()
+        .map_while(Result::ok);
+    let answer: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+    if answer.iter().any(|line| line == "errno=0") {
         return Ok(());
     }
     Err(format!(
         "does not take a pre-shared key ({})",
-        answer.trim()
+        answer.join(", ")
     ))
 }
 
@@ -184,7 +185,7 @@ mod tests {
             let done = ask(ours, &PublicKey([0xab; 32]), &Secret::take(&mut [1; 32]));
             assert_eq!(done.is_ok(), taken, "{done:?}");
             let mut asked = String::new();
-            theirs.read_to_string(&mut asked).unwrap();
+            theirs.read_to_string(&mut asked).unwrap(); // our end is closed
             let key = "ab".repeat(32);
             let psk = "01".repeat(32);
             let wanted =
