@@ -231,9 +231,15 @@ fn a_device_that_exists_is_taken_as_it_is() {
         drop(made);
         let taken = Tun::open("vmp").unwrap();
         assert_eq!(taken.link().index(), index);
-        // Its address and its state are still there.
+        // Its address and its state are still there. The kernel lets packets out again a moment later.
         let driver = reflecting(taken);
-        round_trip(&client(), "10.77.0.2:7000", 10);
+        let client = client();
+        client.set_read_timeout(Some(PATIENCE / 100)).unwrap();
+        let answered = (0..100).any(|_| {
+            client.send_to(b"there?", "10.77.0.2:7000").unwrap();
+            client.recv_from(&mut [0; 64]).is_ok()
+        });
+        assert!(answered);
         drop(driver);
     });
 }
