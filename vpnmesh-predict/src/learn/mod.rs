@@ -4,12 +4,14 @@
 
 mod bins;
 mod boost;
+mod budget;
 mod calibrate;
 mod dice;
 mod ensemble;
 mod forest;
 mod gru;
 mod guard;
+mod jump;
 mod linear;
 mod logistic;
 mod novelty;
@@ -17,12 +19,14 @@ mod watch;
 mod weights;
 
 pub use boost::{BoostSettings, Boosted, Objective};
+pub use budget::Budget;
 pub use calibrate::Isotonic;
 pub use dice::Dice;
 pub use ensemble::Ensemble;
 pub use forest::IsolationForest;
 pub use gru::{Gru, GruSettings};
 pub use guard::{Guard, GuardSettings};
+pub use jump::Jump;
 pub use linear::{Ridge, RunningRidge, solve_positive};
 pub use logistic::{Logistic, Standardizer};
 pub use novelty::Novelty;

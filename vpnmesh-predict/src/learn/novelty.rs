@@ -141,8 +141,8 @@ const KNOWN: usize = 600;
 const LEAST: usize = 50; // values before a distance means anything
 const SAME: f64 = 0.02; // of the range: nearer is the same shape
 const FLOOR: f64 = 0.04; // of the range
-const SLOW: f64 = 0.002; // of the usual distances
-const HOLD: f64 = 0.997; // an alarm raises the bar for some hundred values
+const SLOW: f64 = 0.01; // of the usual distances: about a hundred values
+const HOLD: f64 = 0.99; // an alarm raises the bar for about a hundred values
 
 #[cfg(test)]
 mod tests {

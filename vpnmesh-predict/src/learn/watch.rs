@@ -131,14 +131,11 @@ impl Watch {
     }
 
     fn standardised(&self, rows: ArrayView2<'_, f64>) -> Array2<f64> {
-        let mut z = (&rows - &self.mean) / &self.scale;
-        z.mapv_inplace(|value| {
-            if value.is_nan() {
-                0.0
-            } else {
-                value.clamp(-FAR, FAR)
-            }
-        });
+        let mut z = rows.to_owned();
+        for mut row in z.rows_mut() {
+            let own = standardised(row.view(), &self.mean, &self.scale);
+            row.assign(&own);
+        }
         z
     }
 
@@ -172,8 +169,25 @@ impl Watch {
     }
 }
 
+/// Deviations from the mean; a missing value is none.
+pub(super) fn standardised(
+    row: ArrayView1<'_, f64>,
+    mean: &Array1<f64>,
+    scale: &Array1<f64>,
+) -> Array1<f64> {
+    let mut z = (&row - mean) / scale;
+    z.mapv_inplace(|value| {
+        if value.is_nan() {
+            0.0
+        } else {
+            value.clamp(-FAR, FAR)
+        }
+    });
+    z
+}
+
 /// Mean and deviation; a constant metric gets 5 % of its mean, at least 0.02.
-fn moments(z: ArrayView2<'_, f64>) -> (Array1<f64>, Array1<f64>) {
+pub(super) fn moments(z: ArrayView2<'_, f64>) -> (Array1<f64>, Array1<f64>) {
     let parts = z.columns().into_iter().map(|column| {
         let known: Vec<f64> = column
             .iter()

@@ -4,7 +4,7 @@ use super::Rounds;
 use super::page::Plot;
 use super::report::{Finding, Report};
 use super::servers::Machine;
-use crate::learn::{Rating, Watch};
+use crate::learn::{Budget, Jump, Rating, Watch};
 use crate::measure::{Alarms, Incidents, Tally, average_precision, mean_and_spread};
 
 /// How the rows of a data set stand to time, and what is to be reached.
@@ -19,9 +19,19 @@ pub(super) struct Terms {
     pub(super) late: usize,
     /// Rows that the rating of a state is smoothed over.
     pub(super) smooth: usize,
-    /// Rows that the rating behind an alarm is smoothed over.
-    pub(super) quick: usize,
+    pub(super) alarm: Alarm,
+    /// Alarms a day that the unlabelled past may hold, its incidents among them.
+    pub(super) alarms: f64,
     pub(super) precision: f64,
+}
+
+/// What raises an alarm.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Alarm {
+    /// A sudden move.
+    Jump,
+    /// The mean error of the expected step, over so many rows.
+    Errors(usize),
 }
 
 impl Terms {
@@ -32,7 +42,8 @@ impl Terms {
         gap: 29,
         late: 15,
         smooth: 20,
-        quick: 3,
+        alarm: Alarm::Jump,
+        alarms: 1.2,
         precision: 0.60,
     };
     /// One row in five minutes.
@@ -42,7 +53,8 @@ impl Terms {
         gap: 5,
         late: 3,
         smooth: 6,
-        quick: 6,
+        alarm: Alarm::Errors(6),
+        alarms: 0.9,
         precision: 0.45,
     };
 }
@@ -113,7 +125,7 @@ pub(super) fn evaluate(task: &str, machines: &[Machine], terms: Terms, rounds: &
 struct Scores {
     state: Vec<f64>, // of the labelled part: how sick it looks
     alarm: Vec<f64>, // of the labelled part: how sudden that is
-    tail: Vec<f64>,  // the latter over the end of the unlabelled part
+    past: Vec<f64>,  // the latter over the unlabelled part, or the end of it
 }
 
 fn rate(machine: &Machine, terms: Terms, seed: u64) -> Scores {
@@ -124,18 +136,28 @@ fn rate(machine: &Machine, terms: Terms, seed: u64) -> Scores {
         .chain(machine.test.rows())
         .map(|row| watch.rate(row))
         .collect();
-    let quick: Vec<f64> = ratings.iter().map(|rating| rating.now[0]).collect();
-    let mut tail = smoothed(&quick, terms.quick);
-    let alarm = tail.split_off(machine.train.nrows() - from);
-    let labelled = &ratings[tail.len()..];
+    let mut past = match terms.alarm {
+        Alarm::Jump => jumps(machine),
+        Alarm::Errors(rows) => {
+            let raw: Vec<f64> = ratings.iter().map(|rating| rating.now[0]).collect();
+            smoothed(&raw, rows)
+        }
+    };
+    let state = ratings[machine.train.nrows() - from..]
+        .iter()
+        .map(|rating| rating.smooth[0] + rating.smooth[2]);
     Scores {
-        state: labelled
-            .iter()
-            .map(|rating| rating.smooth[0] + rating.smooth[2])
-            .collect(),
-        alarm,
-        tail,
+        state: state.collect(),
+        alarm: past.split_off(past.len() - machine.test.nrows()),
+        past,
     }
+}
+
+/// Of both parts.
+fn jumps(machine: &Machine) -> Vec<f64> {
+    let mut jump = Jump::fit(machine.train.view());
+    let rows = machine.train.rows().into_iter().chain(machine.test.rows());
+    rows.map(|row| jump.rate(row)).collect()
 }
 
 /// Trailing means over `rows`.
@@ -173,7 +195,7 @@ fn plain(machines: &[Machine], terms: Terms, step: bool) -> Vec<Scores> {
         };
         let state = score(&machine.test);
         Scores {
-            tail: score(&machine.train).split_off(from),
+            past: score(&machine.train).split_off(from),
             alarm: state.clone(),
             state,
         }
@@ -193,16 +215,13 @@ fn judge(machines: &[Machine], terms: Terms, scores: &[Scores]) -> Judged {
     let (mut tally, mut best) = (Tally::default(), Tally::default());
     for (machine, scores) in machines.iter().zip(scores) {
         let incidents = Incidents::of(&machine.labels, terms.gap, terms.early, terms.late);
+        let judged = |alarmed: &[bool]| incidents.judge(&Alarms::of(alarmed, terms.gap));
         let at = |threshold: f64| {
-            let alarmed: Vec<bool> = scores
-                .alarm
-                .iter()
-                .map(|score| *score > threshold)
-                .collect();
-            incidents.judge(&Alarms::of(&alarmed, terms.gap))
+            let alarmed = scores.alarm.iter().map(|score| *score > threshold);
+            judged(&alarmed.collect::<Vec<bool>>())
         };
-        tally.add(at(threshold(&scores.tail, terms)));
-        let rated = quantiles(&scores.alarm, 200).map(at);
+        tally.add(judged(&alarmed(scores, terms)));
+        let rated = greatest(&scores.alarm).map(at);
         let allowed = rated.filter(|tally| tally.false_per_day(terms.rows_per_day) <= 0.5);
         best.add(allowed.fold(at(f64::INFINITY), |best, next| {
             if next.recall() > best.recall() {
@@ -221,27 +240,26 @@ fn judge(machines: &[Machine], terms: Terms, scores: &[Scores]) -> Judged {
     }
 }
 
-/// The lowest threshold that keeps the unlabelled tail within [`ALARMS`] a day.
-fn threshold(tail: &[f64], terms: Terms) -> f64 {
-    let days = tail.len() as f64 / terms.rows_per_day;
-    let quiet = |threshold: &f64| {
-        let alarmed: Vec<bool> = tail.iter().map(|score| score > threshold).collect();
-        Alarms::of(&alarmed, terms.gap).0.len() as f64 <= ALARMS * days
-    };
-    quantiles(tail, 400)
-        .filter(|value| value.is_finite())
-        .find(quiet)
-        .unwrap_or(f64::INFINITY)
+/// Which rows of the labelled part raise an alarm, each by the scores before it.
+fn alarmed(scores: &Scores, terms: Terms) -> Vec<bool> {
+    let day = terms.rows_per_day;
+    let window = (WINDOW * day) as usize;
+    let mut budget = Budget::new(terms.alarms / day, window, terms.gap, day as usize / 2);
+    scores.past.iter().for_each(|score| budget.learn(*score));
+    let alarmed = scores.alarm.iter().map(|score| budget.judge(*score));
+    alarmed.collect()
 }
 
-/// `count` quantiles from the 70th percent to the greatest, ascending.
-fn quantiles(values: &[f64], count: usize) -> impl Iterator<Item = f64> {
+/// Some of the greatest third of the values, ever wider apart.
+fn greatest(values: &[f64]) -> impl Iterator<Item = f64> {
     let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let last = sorted.len() - 1;
-    (0..=count)
-        .map(move |at| sorted[((0.7 + 0.3 * at as f64 / count as f64) * last as f64) as usize])
+    sorted.sort_by(|a, b| b.total_cmp(a));
+    let end = sorted.len() / 3;
+    let ranks = std::iter::successors(Some(0), |rank| Some(rank + 1 + rank / 30));
+    ranks
+        .take_while(move |rank| *rank < end)
+        .map(move |rank| sorted[rank])
 }
 
-const TAIL: f64 = 0.3; // share of the unlabelled part that sets usual ratings and the threshold
-const ALARMS: f64 = 1.0; // a day on the tail, at most: the protocol's
+const TAIL: f64 = 0.3; // share of the unlabelled part that sets usual ratings
+const WINDOW: f64 = 20.0; // days that the threshold looks back

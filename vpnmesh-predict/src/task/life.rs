@@ -272,9 +272,10 @@ pub(super) fn train_disks(train: &[Disk], seed: u64) -> Judged {
         .collect();
     let trees = (0..2).map(|part| {
         let settings = BoostSettings {
-            trees: 300,
+            trees: 500,
+            leaves: 47,
             rate: 0.03,
-            min_rows: 60,
+            min_rows: 40,
             feature_share: 0.3,
             row_share: 0.7,
             l2: 5.0,
@@ -407,4 +408,4 @@ fn caught(disks: &[Disk], far: &Landmarks, scores: &[f64], rate: f64) -> f64 {
 
 const CAP: f64 = 125.0; // the protocol's
 const LEAST: usize = 15; // cycles that must be known
-const NEGATIVES: f64 = 0.25; // share of healthy months that is trained on
+const NEGATIVES: f64 = 0.6; // share of healthy months that is trained on

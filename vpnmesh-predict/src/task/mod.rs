@@ -12,6 +12,7 @@ mod incidents;
 mod life;
 mod page;
 mod report;
+mod rhythm;
 mod risk;
 mod rtt;
 pub mod series;

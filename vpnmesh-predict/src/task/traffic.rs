@@ -6,6 +6,7 @@ use ndarray::{Array2, Array3, s};
 
 use super::Rounds;
 use super::report::{Finding, Report};
+use super::rhythm::Rhythm;
 use super::series::{self, Demand};
 use crate::Error;
 use crate::learn::{
@@ -14,7 +15,7 @@ use crate::learn::{
 use crate::measure::Errors;
 use crate::store;
 
-/// Series, where the part to be scored begins, and how many steps a day has (0: no rhythm).
+/// Series, where the part to be scored begins, and how many steps a day should have (0: no rhythm).
 pub(super) struct Split {
     pub(super) demand: Demand,
     pub(super) begin: usize,
@@ -59,7 +60,7 @@ pub(super) struct View {
     z: Array2<f64>, // [step, series], divided by the mean of the training part
     mean: Vec<f64>,
     begin: usize,
-    day: usize,
+    rhythm: Rhythm,
     h: usize,
     lessons: usize, // steps of the optimiser of the network
 }
@@ -76,10 +77,10 @@ impl View {
             split.demand.values[(t, k)] / mean[k]
         });
         Self {
+            rhythm: Rhythm::fit(z.slice(s![..split.begin, ..]), split.day),
             z,
             mean,
             begin: split.begin,
-            day: split.day,
             h,
             lessons: 600,
         }
@@ -93,8 +94,8 @@ impl View {
 
     /// First step from which all lags are known.
     fn first(&self) -> usize {
-        if self.day > 0 {
-            7 * self.day + 6
+        if self.rhythm.beats() {
+            self.rhythm.back(7) + 6
         } else {
             LAGS_PLAIN
         }
@@ -102,12 +103,12 @@ impl View {
 
     /// Levels: own lags, and the days before around the target.
     fn levels(&self, t: usize, k: usize, out: &mut Vec<f64>) {
-        let (day, h) = (self.day, self.h);
-        let lags = if day > 0 { 24 } else { LAGS_PLAIN };
+        let h = self.h;
+        let lags = if self.rhythm.beats() { 24 } else { LAGS_PLAIN };
         out.extend((0..lags).map(|lag| self.z[(t - lag, k)]));
-        if day > 0 {
+        if self.rhythm.beats() {
             for back in 1..=7 {
-                let then = t - back * day;
+                let then = t - self.rhythm.back(back);
                 out.extend([self.z[(then + h, k)], self.z[(then, k)]]);
                 if back == 1 || back == 7 {
                     out.extend([self.z[(then + h - 1, k)], self.z[(then + h + 1, k)]]);
@@ -125,9 +126,20 @@ impl View {
         }
     }
 
+    /// Mean of the last day, or of the last lags: what the trees take for one.
+    fn usual(&self, t: usize, k: usize) -> f64 {
+        let rows = if self.rhythm.beats() {
+            self.rhythm.back(1)
+        } else {
+            LAGS_PLAIN
+        };
+        let recent = self.z.slice(s![(t + 1).saturating_sub(rows)..=t, k]);
+        (recent.sum() / recent.len() as f64).max(0.02)
+    }
+
     /// Time of day of the target as waves.
     fn hour(&self, t: usize, out: &mut Vec<f64>) {
-        let angle = std::f64::consts::TAU * ((t + self.h) % self.day) as f64 / self.day as f64;
+        let angle = std::f64::consts::TAU * self.rhythm.phase(t + self.h);
         for wave in 1..=3 {
             let (sine, cosine) = (angle * f64::from(wave)).sin_cos();
             out.extend([sine, cosine]);
@@ -139,9 +151,9 @@ impl View {
         let log = |t: usize| self.z[(t, k)].max(1e-3).ln();
         let now = log(t);
         out.extend([1, 2, 3, 4, 6, 9, 12, 18].map(|lag: usize| now - log(t - lag.min(t))));
-        if self.day > 0 {
+        if self.rhythm.beats() {
             for back in 1..=7 {
-                let then = t - back * self.day;
+                let then = t - self.rhythm.back(back);
                 out.push(log(then + self.h) - log(then));
                 out.push(now - log(then));
                 if back == 1 || back == 7 {
@@ -175,10 +187,15 @@ pub(super) fn forecast(view: &View, seed: u64) -> Outcome {
     let learnt: Vec<usize> = (0..members.len())
         .filter(|at| members[*at].name != PLAIN_RIDGE)
         .collect();
+    let keep = if view.rhythm.beats() {
+        KEEP_RHYTHM
+    } else {
+        KEEP_PLAIN
+    };
     let (mut inside, mut asked) = (0.0, 0.0);
     for k in 0..count {
         let start = vec![1.0 / learnt.len() as f64; learnt.len()];
-        let mut ensemble = Ensemble::new(start, 0.999);
+        let mut ensemble = Ensemble::new(start, keep);
         let mut interval = Interval::new(COVERAGE);
         for t in view.fitted().max(view.first() + view.h)..steps {
             // What was said for this step is judged first.
@@ -249,7 +266,7 @@ impl Interval {
 
 fn members(view: &View, seed: u64) -> Vec<Member> {
     let mut members = vec![persistence(view)];
-    if view.day > 0 {
+    if view.rhythm.beats() {
         members.push(yesterday(view));
     }
     members.push(smoothed(view));
@@ -284,12 +301,10 @@ fn persistence(view: &View) -> Member {
 
 fn yesterday(view: &View) -> Member {
     let mut forecasts = empty(view);
-    for t in view.day..view.z.nrows() {
+    let day = view.rhythm.back(1);
+    for t in day..view.z.nrows() {
         for k in 0..view.z.ncols() {
-            let (then, later) = (
-                view.z[(t - view.day, k)],
-                view.z[(t - view.day + view.h, k)],
-            );
+            let (then, later) = (view.z[(t - day, k)], view.z[(t - day + view.h, k)]);
             forecasts[(t, k)] = (view.z[(t, k)] + later - then).max(0.0);
         }
     }
@@ -404,11 +419,12 @@ fn boosted(view: &View, seed: u64) -> Member {
     let fill = |t: usize, k: usize, out: &mut Vec<f64>| {
         out.clear();
         view.levels(t, k, out);
-        let now = view.z[(t, k)];
-        out.iter_mut().for_each(|value| *value -= now);
-        out.extend([now, k as f64]);
-        if view.day > 0 {
-            out.push(((t + view.h) % view.day) as f64);
+        let (now, scale) = (view.z[(t, k)], view.usual(t, k));
+        out.iter_mut()
+            .for_each(|value| *value = (*value - now) / scale);
+        out.extend([now / scale, k as f64]);
+        if view.rhythm.beats() {
+            out.push(view.rhythm.phase(t + view.h));
         }
     };
     let (mut flat, mut y, mut weight, mut row) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -417,8 +433,9 @@ fn boosted(view: &View, seed: u64) -> Member {
         let (t, k) = (view.first() + dice.below(span), dice.below(view.z.ncols()));
         fill(t, k, &mut row);
         flat.extend(&row);
-        y.push(view.z[(t + view.h, k)] - view.z[(t, k)]);
-        weight.push((view.mean[k] * view.mean[k] / usual).max(0.01));
+        let scale = view.usual(t, k);
+        y.push((view.z[(t + view.h, k)] - view.z[(t, k)]) / scale);
+        weight.push((view.mean[k] * view.mean[k] / usual).max(0.01) * scale * scale);
     }
     let mut forecasts = empty(view);
     if span > 50 {
@@ -435,7 +452,8 @@ fn boosted(view: &View, seed: u64) -> Member {
         for t in view.first().max(view.begin / 2)..view.z.nrows() {
             for k in 0..view.z.ncols() {
                 fill(t, k, &mut row);
-                forecasts[(t, k)] += trees.score(ndarray::ArrayView1::from(&row[..]));
+                forecasts[(t, k)] +=
+                    view.usual(t, k) * trees.score(ndarray::ArrayView1::from(&row[..]));
             }
         }
     }
@@ -449,7 +467,7 @@ fn boosted(view: &View, seed: u64) -> Member {
 fn recurrent(view: &View, seed: u64) -> Member {
     let window = 24;
     let first = view.first() + window;
-    let width = if view.day > 0 { 6 } else { 2 };
+    let width = if view.rhythm.beats() { 6 } else { 2 };
     let span = view.fitted().saturating_sub(view.h + first);
     let mut forecasts = empty(view);
     if span < 50 {
@@ -458,6 +476,7 @@ fn recurrent(view: &View, seed: u64) -> Member {
             forecasts,
         };
     }
+    let (day, week) = (view.rhythm.back(1), view.rhythm.back(7));
     let fill = |t: usize, k: usize, slot: usize, x: &mut Array3<f32>| {
         let now = view.z[(t, k)];
         let recent = (0..window).map(|lag| view.z[(t - lag, k)]).sum::<f64>() / window as f64;
@@ -468,19 +487,15 @@ fn recurrent(view: &View, seed: u64) -> Member {
                 |feature: usize, value: f64| x[(at, slot, feature)] = value.clamp(-8.0, 8.0) as f32;
             put(0, (view.z[(then, k)] - now) / scale * 4.0);
             put(1, scale - 1.0);
-            if view.day > 0 {
-                let angle =
-                    std::f64::consts::TAU * ((then + view.h) % view.day) as f64 / view.day as f64;
+            if view.rhythm.beats() {
+                let angle = std::f64::consts::TAU * view.rhythm.phase(then + view.h);
                 put(
                     2,
-                    (view.z[(then - view.day + view.h, k)] - view.z[(then - view.day, k)]) / scale
-                        * 4.0,
+                    (view.z[(then - day + view.h, k)] - view.z[(then - day, k)]) / scale * 4.0,
                 );
                 put(
                     3,
-                    (view.z[(then - 7 * view.day + view.h, k)] - view.z[(then - 7 * view.day, k)])
-                        / scale
-                        * 4.0,
+                    (view.z[(then - week + view.h, k)] - view.z[(then - week, k)]) / scale * 4.0,
                 );
                 put(4, angle.sin());
                 put(5, angle.cos());
@@ -581,6 +596,8 @@ const PLAIN: [&str; 4] = [
 ];
 const PLAIN_RIDGE: &str = "ridge"; // fitted once, on all of the training part: a baseline only
 const LAGS_PLAIN: usize = 12;
+const KEEP_RHYTHM: f64 = 0.997; // of the errors that weigh members, a step: about a day of five minutes
+const KEEP_PLAIN: f64 = 0.999;
 const COVERAGE: f64 = 0.9;
 
 #[cfg(test)]
