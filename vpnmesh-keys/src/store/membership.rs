@@ -180,7 +180,10 @@ mod tests {
             fs::write(&path, &content).unwrap();
             let refused = MembershipStore::open(&path, pinned.verifying_key().clone());
             let message = refused.unwrap_err().to_string();
-            assert!(message.contains("copy the file from another member"), "{message}");
+            assert!(
+                message.contains("copy the file from another member"),
+                "{message}"
+            );
             assert_eq!(fs::read(&path).unwrap(), content);
         }
     }

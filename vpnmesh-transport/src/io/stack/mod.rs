@@ -14,6 +14,9 @@
 //! and takes such in again (see [`inner`](crate::inner)); one batch of packets is one lock, at most
 //! one acknowledgement and one wake-up for each connection.
 //!
+//! Experimental: against a kernel's TCP, bulk transfers in both directions can stall (see
+//! docs/operations.md); between two stacks they do not.
+//!
 //! What it does not do: fragments, dialing its own addresses, selective retransmission. After three
 //! duplicate acknowledgements it sends one unit of ten segments again, after a round trip and 200 ms
 //! of silence all that was not acknowledged. A loss is therefore dearer than with the kernel's TCP.
