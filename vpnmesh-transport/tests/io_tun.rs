@@ -57,7 +57,7 @@ fn inside(test: &str, kinds: &[UnshareFlags], scenario: impl FnOnce()) {
 fn again(test: &str, kind: UnshareFlags) -> io::Result<bool> {
     let mut command = Command::new(std::env::current_exe()?);
     command
-        .args([test, "--exact", "--nocapture"])
+        .args([test, "--exact", "--include-ignored", "--nocapture"])
         .env(INSIDE, "1");
     let user = format!("0 {} 1", rustix::process::geteuid().as_raw());
     let group = format!("0 {} 1", rustix::process::getegid().as_raw());
