@@ -56,7 +56,7 @@ def u64(number):
 
 PROFILES = {"light": 1, "standard": 2, "high": 3}
 CIPHERS = {"aes-128-gcm": 1, "aes-256-gcm": 2, "chacha20-poly1305": 3}
-MODE = 0
+HYBRID, CLASSICAL = 0, 1
 
 
 # Section 2: psk2 of an answer and of a refusal, and the root.
@@ -66,7 +66,7 @@ def handshake(profile, cipher, site_secret, hash_len, ciphertext_len):
     kem_secret, ciphertext = fill(0x30, 32), fill(0x40, ciphertext_len)
     first, second = fill(0x50, 32), fill(0x60, 32)
     salt = site_secret or bytes(32)
-    context = bytes([code, MODE])
+    context = bytes([code, HYBRID])
     answer = digest("transcript", [h1, digest("ciphertext", [ciphertext])])
     return {
         "profile": profile,
@@ -79,6 +79,27 @@ def handshake(profile, cipher, site_secret, hash_len, ciphertext_len):
         "raw_split": [first.hex(), second.hex()],
         "psk2": derive(salt, kem_secret, "psk2", [context, answer]).hex(),
         "psk2_refusal": derive(salt, b"", "refusal", [context, digest("transcript", [h1])]).hex(),
+        "root": derive(final, first + second, "root", [bytes([code, CIPHERS[cipher]])]).hex(),
+        "binding": digest("binding", [final]).hex(),
+    }
+
+
+# Section 2: the same without ML-KEM.
+def classical(profile, cipher, site_secret, hash_len):
+    code = PROFILES[profile]
+    h1, final = fill(0x11, hash_len), fill(0x21, hash_len)
+    first, second = fill(0x51, 32), fill(0x61, 32)
+    salt = site_secret or bytes(32)
+    parts = [bytes([code, CLASSICAL]), digest("transcript", [h1])]
+    return {
+        "profile": profile,
+        "cipher": cipher,
+        "site_secret": site_secret.hex() if site_secret else None,
+        "hash_after_message_1": h1.hex(),
+        "final_hash": final.hex(),
+        "raw_split": [first.hex(), second.hex()],
+        "psk2": derive(salt, b"", "classical psk2", parts).hex(),
+        "psk2_refusal": derive(salt, b"", "refusal", parts).hex(),
         "root": derive(final, first + second, "root", [bytes([code, CIPHERS[cipher]])]).hex(),
         "binding": digest("binding", [final]).hex(),
     }
@@ -173,6 +194,10 @@ VECTORS = {
         handshake("standard", "chacha20-poly1305", fill(0x05, 32), 32, 1088),
         handshake("light", "aes-128-gcm", None, 32, 1088),
         handshake("high", "chacha20-poly1305", fill(0x05, 32), 64, 1568),
+    ],
+    "classical_handshakes": [
+        classical("standard", "aes-256-gcm", None, 32),
+        classical("high", "chacha20-poly1305", fill(0x05, 32), 64),
     ],
     "openings": [opening("standard", 1184, 1), opening("high", 1568, 2)],
     "sessions": [

@@ -9,7 +9,7 @@
 //! No root, no configuration: everything happens in fresh namespaces that vanish with the program.
 //!
 //! ```text
-//! cargo run --release --example self_healing_mesh                  one round, about 100 s
+//! cargo run --release --example self_healing_mesh                  one round, about 45 s
 //! cargo run --release --example self_healing_mesh -- --rounds 30   enough samples for percentiles
 //! cargo run --release --example self_healing_mesh -- --json        the report alone
 //! ```

@@ -2,25 +2,63 @@
 
 use std::io;
 use std::net::SocketAddrV4;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use vpnmesh_core::{Membership, Prefix};
 use vpnmesh_transport::io::{ChannelIo, PacketIo};
+
+use crate::exchange::Next;
+use crate::{Error, Net};
 
 /// Sends and receives the inner packets of one client or site.
 #[derive(Debug)]
 pub struct Endpoint {
     link: ChannelIo,
+    place: Option<Place>,
+}
+
+/// Where an endpoint stands in a mesh.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) prefixes: Vec<Prefix>,
+    pub(crate) membership: Arc<Membership>,
+    pub(crate) next: Next,
 }
 
 impl From<ChannelIo> for Endpoint {
     /// The other end of the link belongs to the member.
     fn from(link: ChannelIo) -> Self {
-        Self { link }
+        Self { link, place: None }
     }
 }
 
 impl Endpoint {
+    /// The other end of the link belongs to the member at `place`.
+    pub(crate) fn at(place: Place, link: ChannelIo) -> Self {
+        Self {
+            link,
+            place: Some(place),
+        }
+    }
+
+    /// Gives up single packets for TCP: the member's own, in user space.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the endpoint was not taken from a [`Mesh`](crate::Mesh): start the
+    /// member with the packet I/O of [`Net::new`] then.
+    pub fn into_net(self) -> Result<Net, Error> {
+        let Some(place) = self.place else {
+            let problem = "belongs to no mesh of this process: start its member with Net::new";
+            return Err(Error::invalid("endpoint", "", problem));
+        };
+        let (net, io) = Net::new(&place.membership, &place.prefixes)?;
+        place.next.put(Box::new(io));
+        drop(self.link); // the member notices, and finds the next one
+        Ok(net)
+    }
+
     /// Sends one IP packet.
     ///
     /// # Errors

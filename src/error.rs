@@ -85,6 +85,13 @@ pub enum Error {
         patience: std::time::Duration,
     },
 
+    /// More is asked of the member than it takes in.
+    #[error("the {role} has too many commands waiting; try again")]
+    Busy {
+        /// The role.
+        role: &'static str,
+    },
+
     /// The member is asked to do what only a running one can.
     #[error("the {role} has stopped")]
     Stopped {

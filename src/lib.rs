@@ -28,6 +28,7 @@
 //!
 //! - `role`: whole roles that run from a settings file, on real devices and between hosts
 //! - `provision`: a whole mesh from a plain description: keys, certificates, settings
+//! - `Net`: TCP in user space, to dial and to listen within the mesh without a device
 //! - [`core`]: words, units, the traits that you may implement, and decisions without any I/O
 //! - [`transport`]: handshake, sessions that move between nodes, packet I/O
 //! - `predict`, `keys`, `control`: forecasts of failures; keys and what is kept on disk; the
@@ -38,9 +39,13 @@ mod endpoint;
 #[cfg(feature = "roles")]
 mod error;
 #[cfg(feature = "roles")]
+mod exchange;
+#[cfg(feature = "roles")]
 mod member;
 #[cfg(feature = "roles")]
 mod mesh;
+#[cfg(feature = "roles")]
+mod net;
 #[cfg(feature = "roles")]
 pub mod provision;
 #[cfg(feature = "roles")]
@@ -56,6 +61,8 @@ pub use error::Error;
 pub use member::{Member, PinnedRoot};
 #[cfg(feature = "roles")]
 pub use mesh::{Mesh, MeshBuilder};
+#[cfg(feature = "roles")]
+pub use net::Net;
 
 #[cfg(feature = "roles")]
 pub use vpnmesh_control as control;
@@ -69,7 +76,7 @@ pub use vpnmesh_transport as transport;
 /// What most programs need.
 pub mod prelude {
     #[cfg(feature = "roles")]
-    pub use crate::{Endpoint, Error, Mesh, MeshBuilder, udp_packet};
+    pub use crate::{Endpoint, Error, Mesh, MeshBuilder, Net, udp_packet};
     pub use vpnmesh_core::{
         ClientId, FailurePredictor, KeyPolicy, Membership, NodeHealth, NodeId, Prefix, Ratio,
         SessionId, ShardAllocator, SiteId, Tier, Timestamp, TunnelManager,

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use vpnmesh_core::{Membership, PublicKey};
 use vpnmesh_keys::{IdentityKey, IncarnationFile, MembershipStore, SignedMembership, VerifyingKey};
 use vpnmesh_transport::station::{StationConfig, Verifier};
-use vpnmesh_transport::{Ciphers, CryptoSuite, Identity, Incarnation, OsEntropy, Profile};
+use vpnmesh_transport::{Ciphers, CryptoSuite, Identity, Incarnation, Marking, OsEntropy, Profile};
 
 use crate::Error;
 
@@ -97,6 +97,7 @@ impl Member {
             site_secret: None,
             membership: signed.map(SignedMembership::to_bytes).unwrap_or_default(),
             verifier: Box::new(PinnedRoot(self.memberships.root().clone())),
+            marking: Marking::default(),
         })
     }
 

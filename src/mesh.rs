@@ -1,24 +1,26 @@
 //! A mesh within one process: every member on a thread of its own, over loopback UDP.
 //!
-//! Nothing needs privileges: inner packets go in and out by [`Endpoint`]s instead of TUN devices.
-//! It is the real thing otherwise: the same machines, handshakes and takeovers as between hosts.
+//! Nothing needs privileges: inner packets go in and out by [`Endpoint`]s instead of TUN devices, or
+//! TCP by [`Net`]s. It is the real thing otherwise: the same machines, handshakes and takeovers as between hosts.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use vpnmesh_core::{Prefix, Tier};
-use vpnmesh_transport::io::{ChannelIo, Clock};
+use vpnmesh_core::{Membership, Prefix, Tier};
+use vpnmesh_transport::io::{ChannelIo, Clock, PacketIo};
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Place};
+use crate::exchange::Exchangeable;
 use crate::provision::{
     ClientDescription, MeshDescription, NodeDescription, Provisioned, SiteDescription, provision,
 };
 use crate::role::{Handle, client, node, site};
-use crate::{Error, role};
+use crate::{Error, Net, role};
 
 /// Describes a mesh within this process.
 #[derive(Debug, Clone, Default)]
@@ -52,6 +54,14 @@ impl Mesh {
             Error::invalid("endpoint", name, problem)
         };
         self.endpoints.remove(name).ok_or_else(missing)
+    }
+
+    /// Takes the TCP of a client or a site instead, to dial and to listen: see [`Net`].
+    ///
+    /// # Errors
+    /// As [`Self::endpoint`]; [`Error::Io`] if the system gave no event descriptor.
+    pub fn net(&mut self, name: &str) -> Result<Net, Error> {
+        self.endpoint(name)?.into_net()
     }
 
     /// A node, to watch or to command it.
@@ -181,27 +191,26 @@ impl MeshBuilder {
             mesh.nodes.insert(node.name.clone(), handle);
         }
         let loopback = Some(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0));
+        let membership = Arc::new(provisioned.membership().clone());
         for site in &self.description.sites {
-            let (ours, theirs) = ChannelIo::pair(QUEUE)?;
+            let (endpoint, io) = inner_side(&site.prefixes, &membership)?;
             let settings = site::Settings {
                 listen: loopback,
                 ..site::Settings::new(provisioned.site(&site.name))
             };
-            let handle = role::site::start_with(settings, Some(Box::new(theirs)))?;
+            let handle = role::site::start_with(settings, Some(io))?;
             mesh.sites.insert(site.name.clone(), handle);
-            mesh.endpoints
-                .insert(site.name.clone(), Endpoint::from(ours));
+            mesh.endpoints.insert(site.name.clone(), endpoint);
         }
         for client in &self.description.clients {
-            let (ours, theirs) = ChannelIo::pair(QUEUE)?;
+            let (endpoint, io) = inner_side(&client.prefixes, &membership)?;
             let settings = client::Settings {
                 listen: loopback,
                 ..client::Settings::new(provisioned.client(&client.name))
             };
-            let handle = role::client::start_with(settings, Some(Box::new(theirs)))?;
+            let handle = role::client::start_with(settings, Some(io))?;
             mesh.clients.insert(client.name.clone(), handle);
-            mesh.endpoints
-                .insert(client.name.clone(), Endpoint::from(ours));
+            mesh.endpoints.insert(client.name.clone(), endpoint);
         }
         Ok(())
     }
@@ -215,6 +224,21 @@ impl fmt::Debug for Mesh {
             .field("sites", &self.sites.keys())
             .finish_non_exhaustive()
     }
+}
+
+/// Both ends of a member's inner side.
+fn inner_side(
+    prefixes: &[Prefix],
+    membership: &Arc<Membership>,
+) -> Result<(Endpoint, Box<dyn PacketIo>), Error> {
+    let (ours, theirs) = ChannelIo::pair(QUEUE)?;
+    let (theirs, next) = Exchangeable::new(Box::new(theirs));
+    let place = Place {
+        prefixes: prefixes.to_vec(),
+        membership: Arc::clone(membership),
+        next,
+    };
+    Ok((Endpoint::at(place, ours), Box::new(theirs)))
 }
 
 /// Packets that may wait between an endpoint and its member.

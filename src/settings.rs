@@ -1,9 +1,11 @@
 //! Settings files: TOML or JSON, one per process, with paths relative to the file.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -11,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use vpnmesh_core::{ByteCount, FailoverPolicy, Ratio};
 use vpnmesh_keys::ProfileLimits;
-use vpnmesh_transport::Profile;
+use vpnmesh_transport::{Dscp, DscpPolicy, Marking, Profile};
 
 use crate::Error;
 
@@ -104,6 +106,73 @@ impl From<ProfileSetting> for Profile {
             ProfileSetting::Light => Self::Light,
             ProfileSetting::Standard => Self::Standard,
             ProfileSetting::High => Self::High,
+        }
+    }
+}
+
+/// The DSCP of outer headers: a number from 0 to 63, or `copy` for that of the inner packets, by which
+/// observers tell them apart. Default 0. ECN bits are carried in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "DscpValue", into = "DscpValue")]
+pub struct DscpSetting(pub DscpPolicy);
+
+/// [`DscpSetting`] as it is written.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum DscpValue {
+    Number(i64),
+    Word(String),
+}
+
+impl DscpSetting {
+    /// How outer headers are marked then.
+    #[must_use]
+    pub const fn marking(self) -> Marking {
+        Marking {
+            ecn: true,
+            dscp: self.0,
+        }
+    }
+}
+
+impl FromStr for DscpSetting {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        if text == COPY {
+            return Ok(Self(DscpPolicy::Copy));
+        }
+        let number = text.parse().ok().and_then(Dscp::new);
+        let wrong = || Error::invalid("dscp", text, "is neither `copy` nor a number from 0 to 63");
+        number.map(DscpPolicy::Fixed).map(Self).ok_or_else(wrong)
+    }
+}
+
+impl fmt::Display for DscpSetting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            DscpPolicy::Fixed(dscp) => write!(f, "{}", dscp.number()),
+            DscpPolicy::Copy => f.write_str(COPY),
+        }
+    }
+}
+
+impl TryFrom<DscpValue> for DscpSetting {
+    type Error = Error;
+
+    fn try_from(value: DscpValue) -> Result<Self, Error> {
+        match value {
+            DscpValue::Number(number) => number.to_string().parse(),
+            DscpValue::Word(word) => word.parse(),
+        }
+    }
+}
+
+impl From<DscpSetting> for DscpValue {
+    fn from(setting: DscpSetting) -> Self {
+        match setting.0 {
+            DscpPolicy::Fixed(dscp) => Self::Number(dscp.number().into()),
+            DscpPolicy::Copy => Self::Word(COPY.to_owned()),
         }
     }
 }
@@ -302,6 +371,7 @@ fn yes() -> bool {
     true
 }
 
+const COPY: &str = "copy";
 const MAX_LEN: u64 = 1 << 20;
 /// Below it, handshakes follow each other faster than a far holder answers them.
 const MIN_KEY_AGE_MS: u64 = 1000;
@@ -326,6 +396,32 @@ mod tests {
         };
         let decision = policy.decide(&usage, ThreatLevel::Normal);
         assert!(matches!(decision, KeyDecision::Rotate { .. }));
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Outer {
+        dscp: DscpSetting,
+    }
+
+    #[test]
+    fn a_dscp_is_a_number_or_copy() {
+        for (text, policy) in [
+            ("dscp = 46\n", DscpPolicy::Fixed(Dscp::new(46).unwrap())),
+            ("dscp = \"copy\"\n", DscpPolicy::Copy),
+        ] {
+            let read: Outer = toml::from_str(text).unwrap();
+            assert_eq!(read.dscp, DscpSetting(policy));
+            assert_eq!(toml::to_string(&read).unwrap(), text);
+            assert_eq!(
+                read.dscp.to_string().parse::<DscpSetting>().unwrap(),
+                read.dscp
+            );
+        }
+        assert_eq!(DscpSetting::default().to_string(), "0");
+        for wrong in ["dscp = 64", "dscp = -1", "dscp = \"all\""] {
+            let error = toml::from_str::<Outer>(wrong).unwrap_err().to_string();
+            assert!(error.contains("0 to 63"), "{error}");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ use vpnmesh::role::{Handle, client, controller, node, site};
 use vpnmesh::settings::{CpuSource, FailoverSettings, FromFile};
 use vpnmesh::transport::client::ClientEvent;
 use vpnmesh::transport::io::ChannelIo;
+use vpnmesh::transport::{PeerProof, SecurityReport};
 use vpnmesh::{Endpoint, udp_packet};
 
 struct Rig {
@@ -22,7 +23,7 @@ struct Rig {
     controller: Option<controller::Handle>,
     nodes: Vec<Handle<node::Node>>,
     client: Handle<client::Client>,
-    _site: Handle<site::Site>,
+    site: Handle<site::Site>,
     laptop: Endpoint,
     office: Endpoint,
     _directory: TempDir,
@@ -90,7 +91,7 @@ fn rig() -> Rig {
         controller: Some(controller),
         nodes,
         client,
-        _site: site,
+        site,
         laptop: Endpoint::from(ours),
         office,
         mesh,
@@ -121,6 +122,10 @@ impl Rig {
             let ready = report.sites_ready == 1 && report.roster.len() == 3; // the holder counts
             report.active.filter(|_| ready)
         })
+    }
+
+    fn security(&self) -> Option<SecurityReport> {
+        self.client.report()?.what.session.security
     }
 
     fn name(&self, node: NodeId) -> String {
@@ -161,11 +166,18 @@ fn an_operator_drains_a_node_and_its_session_moves_without_a_break() {
         let status = controller.status().unwrap();
         status.nodes.iter().all(|node| node.connected).then_some(())
     });
+    let security = rig.security().unwrap();
+    assert_eq!(security.key_exchange(), "x25519+ml-kem-768");
+    assert_eq!(security.peer, PeerProof::Membership);
     controller.change(Change::Drain(holder)).unwrap();
     let (from, to) = rig.moved();
     assert_eq!(from, holder);
     assert_ne!(to, holder);
     rig.ping(b"after");
+    until("a higher fence in the report", || {
+        let floor = rig.security()?.floor;
+        (floor > security.floor).then_some(())
+    });
     let name = rig.name(holder);
     until("the removal", || {
         let status = rig.controller.as_ref().unwrap().status().unwrap();
@@ -207,5 +219,45 @@ fn a_session_outlives_its_controller_and_then_its_node() {
     until("the node to enter again", || {
         let paths = reborn.report()?.what.machine.paths.len();
         (paths == 3).then_some(())
+    });
+}
+
+#[cfg(feature = "prometheus")]
+#[test]
+fn a_registry_of_prometheus_client_shows_all_roles() {
+    use prometheus_client::encoding::text::encode;
+    use prometheus_client::registry::Registry;
+    use vpnmesh::role::metrics::{Exporter, Metric};
+
+    let mut rig = rig();
+    let holder = rig.holder();
+    rig.ping(b"hello");
+    let (name, index) = (rig.name(holder), holder.0 as usize - 1);
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Exporter::new(&rig.client)));
+    registry.register_collector(Box::new(Exporter::new(&rig.nodes[index])));
+    registry.register_collector(Box::new(Exporter::new(&rig.site)));
+    let wanted = [
+        r#"vpnmesh_attached{role="client",member="laptop"} 1"#.to_owned(),
+        format!(r#"vpnmesh_sessions{{role="node",member="{name}"}} 1"#),
+        r#"vpnmesh_clients{role="site",member="office"} 1"#.to_owned(),
+        format!(r#"vpnmesh_path_rtt_seconds{{role="client",member="laptop",peer="{name}"}} 0."#),
+    ];
+    until("all figures", || {
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        wanted
+            .iter()
+            .all(|line| text.contains(line.as_str()))
+            .then_some(())
+    });
+    until("forwarded packets", || {
+        let figures = rig.nodes[index].metrics();
+        let named = |it: &&Metric| it.name == "vpnmesh_forwarded_packets";
+        figures
+            .iter()
+            .find(named)
+            .filter(|it| it.value >= 1.0)
+            .cloned()
     });
 }

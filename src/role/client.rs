@@ -14,8 +14,9 @@ use vpnmesh_transport::io::{Clock, IoCounters, PacketIo, UdpSocket};
 
 use super::json::{self, Fields, fields, millis};
 use super::keeper::{Desk, Duty, Start, next_after, spawn};
+use super::metrics::{Metric, Sheet};
 use super::{Handle, Names, Role, device};
-use crate::settings::{FromFile, KeySettings, ProfileSetting, TunSettings, anchor};
+use crate::settings::{DscpSetting, FromFile, KeySettings, ProfileSetting, TunSettings, anchor};
 use crate::{Error, Member};
 
 /// What a client is started with.
@@ -33,6 +34,9 @@ pub struct Settings {
     /// What its handshakes ask for.
     #[serde(default)]
     pub profile: ProfileSetting,
+    /// What outer headers tell of the inner packets.
+    #[serde(default)]
+    pub dscp: DscpSetting,
     /// The tier to ask for. Default: that of the membership.
     #[serde(default)]
     pub tier: Option<Tier>,
@@ -76,6 +80,7 @@ impl Settings {
             listen: None,
             tun: None,
             profile: ProfileSetting::default(),
+            dscp: DscpSetting::default(),
             tier: None,
             keys: KeySettings::default(),
         }
@@ -124,11 +129,66 @@ impl Role for Client {
                 "bytes": keys.volume.0,
                 "packets": keys.packets,
             })),
+            "security": session.security,
             "sites_ready": session.sites_ready,
+            "membership": session.membership,
             "drops": json::drops(&session.drops),
             "lateness_ms": millis(session.lateness),
             "io": json::io(&report.io),
         }))
+    }
+
+    fn metrics(report: &Report, names: &Names) -> Vec<Metric> {
+        let (session, mut sheet) = (&report.session, Sheet::default());
+        let attached = f64::from(u8::from(session.active.is_some()));
+        sheet.gauge("attached", "Whether a holder carries the session", attached);
+        let generation = f64::from(session.generation);
+        sheet.gauge(
+            "generation",
+            "Generation of the session: one more with each fresh exchange",
+            generation,
+        );
+        sheet.gauge(
+            "moves",
+            "Number of the last move",
+            f64::from(session.number),
+        );
+        let old = f64::from(u8::from(session.unrefreshed));
+        sheet.gauge(
+            "unrefreshed",
+            "Whether the secrets date from before the last crash takeover",
+            old,
+        );
+        if let Some(keys) = &session.keys {
+            sheet.seconds("handshake_age", "Since the last handshake", keys.age);
+            sheet.gauge(
+                "key_bytes",
+                "Bytes under the present keys, of the busier direction",
+                keys.volume.0 as f64,
+            );
+            sheet.gauge("key_packets", "Packets, likewise", keys.packets as f64);
+        }
+        sheet.gauge(
+            "shadows",
+            "Holders that may be activated",
+            session.roster.len() as f64,
+        );
+        sheet.gauge(
+            "sites_ready",
+            "Sites that know the present holder",
+            session.sites_ready as f64,
+        );
+        let holder = session.active.map(|node| names.node(node));
+        let path = holder.zip(session.path.as_ref());
+        sheet.paths(path.into_iter());
+        sheet.seconds(
+            "lateness",
+            "Worst lateness of the packet thread since the last report",
+            session.lateness,
+        );
+        sheet.drops(&session.drops);
+        sheet.io(&report.io);
+        sheet.into_metrics()
     }
 }
 
@@ -156,7 +216,8 @@ pub fn start_with_policy(
     let mut member = Member::open(&settings.state)?;
     let listen = settings.listen.unwrap_or_else(|| member.any_address());
     let udp = UdpSocket::bind(listen)?;
-    let station = member.begin(settings.profile.into())?;
+    let mut station = member.begin(settings.profile.into())?;
+    station.marking = settings.dscp.marking();
     let config = ClientConfig {
         station,
         tier: settings.tier,

@@ -26,7 +26,7 @@ use vpnmesh_transport::io::Clock;
 use super::Output;
 use super::json::{Fields, fields};
 use super::lines::Lines;
-use super::run::until_signal;
+use super::run::own_process;
 use crate::Error;
 use crate::settings::{FailoverSettings, FromFile, anchor};
 
@@ -238,7 +238,7 @@ pub fn start(settings: &Settings) -> Result<Handle, Error> {
 /// # Errors
 /// Those of [`start`].
 pub fn run(settings: &Settings, output: Output) -> Result<(), Error> {
-    let ended = until_signal()?;
+    let ended = own_process()?;
     let handle = start(settings)?;
     let mut out =
         (output == Output::JsonLines).then(|| Lines::new(io::stdout(), "controller", "controller"));

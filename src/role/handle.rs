@@ -8,10 +8,10 @@ use std::thread::JoinHandle;
 
 use vpnmesh_core::Timestamp;
 use vpnmesh_transport::Machine;
-use vpnmesh_transport::io::{CommandSender, IoCounters};
+use vpnmesh_transport::io::{CommandError, CommandSender, IoCounters};
 
 use super::keeper::Input;
-use super::{Names, Role};
+use super::{Metric, Names, Role};
 use crate::Error;
 
 /// Something with the time at which the packet thread, or the keeper, said it.
@@ -53,7 +53,21 @@ impl<T> Shared<T> {
     }
 }
 
+/// The figures of the newest report.
+pub(super) fn metrics<R: Role>(shared: &Shared<R::Report>) -> Vec<Metric> {
+    let names = lock(&shared.names).clone();
+    let report = lock(&shared.report);
+    let report = report.as_ref().map(|report| &report.what);
+    report.map_or_else(Vec::new, |report| R::metrics(report, &names))
+}
+
 impl<R: Role> Handle<R> {
+    /// What an exporter reads.
+    #[cfg(feature = "prometheus")]
+    pub(super) fn shared(&self) -> Arc<Shared<R::Report>> {
+        Arc::clone(&self.shared)
+    }
+
     /// The member's name in the membership.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -78,6 +92,12 @@ impl<R: Role> Handle<R> {
         lock(&self.shared.report).clone()
     }
 
+    /// The figures of the newest report; none before the first.
+    #[must_use]
+    pub fn metrics(&self) -> Vec<Metric> {
+        metrics::<R>(&self.shared)
+    }
+
     /// What the members are called.
     #[must_use]
     pub fn names(&self) -> Names {
@@ -93,10 +113,14 @@ impl<R: Role> Handle<R> {
     /// Hands a command to the machine.
     ///
     /// # Errors
-    /// [`Error::Stopped`] if the packet thread has stopped or does not keep up.
+    /// [`Error::Busy`] if too many commands wait; [`Error::Stopped`] if the packet thread has
+    /// stopped.
     pub fn command(&self, command: <R::Machine as Machine>::Command) -> Result<(), Error> {
-        let sent = self.commands.command(command);
-        sent.map_err(|_| Error::Stopped { role: R::NAME })
+        let (sent, role) = (self.commands.command(command), R::NAME);
+        sent.map_err(|refused| match refused {
+            CommandError::Full(_) => Error::Busy { role },
+            _ => Error::Stopped { role },
+        })
     }
 
     /// Whether the role has ended by itself: its packet thread is gone.

@@ -136,9 +136,11 @@ fn drive<R: Role>(
 ) -> Result<DriverHandle<R::Machine>, Error> {
     let (inputs, shared) = (inputs.clone(), Arc::clone(shared));
     let call = move |event| {
-        if inputs.try_send(Input::Machine(Clock.now(), event)).is_err() {
+        let taken = inputs.try_send(Input::Machine(Clock.now(), event)).is_ok();
+        if !taken {
             shared.events_dropped.fetch_add(1, Ordering::Relaxed);
         }
+        taken
     };
     let sink = EventSink::Call(Box::new(call));
     Ok(Driver::spawn_with(

@@ -24,8 +24,10 @@ mod handle;
 mod json;
 mod keeper;
 mod lines;
+pub mod metrics;
 mod names;
 pub mod node;
+pub mod psk;
 mod run;
 pub mod site;
 pub mod tunnel;
@@ -37,6 +39,7 @@ use crate::Error;
 use crate::settings::FromFile;
 
 pub use handle::{Handle, Stamped};
+pub use metrics::Metric;
 pub use names::Names;
 pub use run::{Output, run};
 
@@ -65,6 +68,9 @@ pub trait Role: Sized + 'static {
 
     /// The fields of a report in records.
     fn report_record(report: &Self::Report, names: &Names) -> Map<String, Value>;
+
+    /// The figures of a report; those of one name stand together.
+    fn metrics(report: &Self::Report, names: &Names) -> Vec<Metric>;
 }
 
 /// Starts a role.

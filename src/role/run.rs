@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
+use vpnmesh_keys::harden_process;
 use vpnmesh_transport::io::Clock;
 
 use super::json::fields;
@@ -31,7 +32,7 @@ pub enum Output {
 /// # Errors
 /// Those of [`Role::start`]; [`Error::Stopped`] if the role ended by itself.
 pub fn run<R: Role>(settings: R::Settings, output: Output) -> Result<(), Error> {
-    let ended = until_signal()?;
+    let ended = own_process()?;
     let handle = start::<R>(settings)?;
     let mut lines =
         (output == Output::JsonLines).then(|| Lines::new(io::stdout(), R::NAME, handle.name()));
@@ -73,8 +74,10 @@ pub fn run<R: Role>(settings: R::Settings, output: Output) -> Result<(), Error> 
     Ok(())
 }
 
-/// Becomes true with the first SIGTERM or SIGINT. They do not kill the process from now on.
-pub(crate) fn until_signal() -> Result<Arc<AtomicBool>, Error> {
+/// Makes this process that of a role: it leaves no core dump, and SIGTERM and SIGINT do not kill it
+/// but make the flag true.
+pub(crate) fn own_process() -> Result<Arc<AtomicBool>, Error> {
+    harden_process()?;
     let failed = || Error::system("wait for signals");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()

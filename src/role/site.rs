@@ -12,8 +12,9 @@ use vpnmesh_transport::site::{SiteCommand, SiteConfig, SiteEvent, SiteMachine, S
 
 use super::json::{self, Fields, fields};
 use super::keeper::{Desk, Duty, Start, next_after, spawn};
+use super::metrics::{Metric, Sheet};
 use super::{Handle, Names, Role, device};
-use crate::settings::{FromFile, ProfileSetting, TunSettings, anchor};
+use crate::settings::{DscpSetting, FromFile, ProfileSetting, TunSettings, anchor};
 use crate::{Error, Member};
 
 /// What a site is started with.
@@ -31,6 +32,9 @@ pub struct Settings {
     /// What its handshakes ask for.
     #[serde(default)]
     pub profile: ProfileSetting,
+    /// What outer headers tell of the inner packets.
+    #[serde(default)]
+    pub dscp: DscpSetting,
 }
 
 /// What a site tells.
@@ -64,6 +68,7 @@ impl Settings {
             listen: None,
             tun: None,
             profile: ProfileSetting::default(),
+            dscp: DscpSetting::default(),
         }
     }
 }
@@ -105,9 +110,30 @@ impl Role for Site {
             "nodes": nodes.collect::<Value>(),
             "holders": holders.collect::<Value>(),
             "fenced": site.fenced,
+            "membership": site.membership,
             "drops": json::drops(&site.drops),
             "io": json::io(&report.io),
         }))
+    }
+
+    fn metrics(report: &Report, names: &Names) -> Vec<Metric> {
+        let (site, mut sheet) = (&report.site, Sheet::default());
+        sheet.gauge("nodes", "Nodes that are connected", site.nodes.len() as f64);
+        sheet.gauge(
+            "clients",
+            "Clients whose holder is known",
+            site.holders.len() as f64,
+        );
+        sheet.counter(
+            "fenced",
+            "Packets of clients through a holder that is not theirs any more",
+            site.fenced,
+        );
+        let paths = site.nodes.iter();
+        sheet.paths(paths.map(|(node, path)| (names.node(*node), path)));
+        sheet.drops(&site.drops);
+        sheet.io(&report.io);
+        sheet.into_metrics()
     }
 }
 
@@ -122,7 +148,8 @@ pub fn start_with(
     let mut member = Member::open(&settings.state)?;
     let listen = settings.listen.unwrap_or_else(|| member.any_address());
     let udp = UdpSocket::bind(listen)?;
-    let station = member.begin(settings.profile.into())?;
+    let mut station = member.begin(settings.profile.into())?;
+    station.marking = settings.dscp.marking();
     let machine = SiteMachine::new(SiteConfig::new(station), Clock.now())?;
     let me = member.membership().site_by_key(&member.key());
     let name = me.map(|me| me.name.clone()).unwrap_or_default();

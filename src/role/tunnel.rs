@@ -12,19 +12,21 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use vpnmesh_core::{Prefix, PublicKey};
 use vpnmesh_keys::IdentityKey;
+use vpnmesh_transport::handshake::Refusal;
 use vpnmesh_transport::io::{Clock, Driver, DriverHandle, Link, Tun, UdpSocket};
 use vpnmesh_transport::tunnel::{
     TunnelCommand, TunnelConfig, TunnelEvent, TunnelMachine, TunnelReport,
 };
 use vpnmesh_transport::{
-    Cipher, Ciphers, CryptoSuite, Entropy, Identity, Incarnation, OsEntropy, Profile,
+    Cipher, Ciphers, CryptoSuite, Entropy, Identity, Incarnation, OsEntropy, Pq, Profile,
 };
 
 use super::Output;
 use super::json::{self, Fields, fields};
 use super::lines::Lines;
-use super::run::until_signal;
+use super::run::own_process;
 use crate::Error;
+use crate::settings::DscpSetting;
 
 /// What a tunnel is started with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +43,10 @@ pub struct Settings {
     pub allow: Vec<Prefix>,
     /// What is asked for, and the weakest that is served.
     pub suite: Suite,
+    /// Whether ML-KEM is asked for, and whether the peer may go without.
+    pub pq: PqSetting,
+    /// What outer headers tell of the inner packets.
+    pub dscp: DscpSetting,
 }
 
 /// A peer by key and address: `PUBKEY@IP:PORT`.
@@ -66,6 +72,26 @@ pub enum Suite {
     Aes256Gcm,
     /// Standard with ChaCha20-Poly1305.
     ChaCha20Poly1305,
+}
+
+/// [`Pq`] as it is typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PqSetting(pub Pq);
+
+impl FromStr for PqSetting {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let named = Pq::ALL.into_iter().find(|pq| pq.name() == text);
+        let wrong = || Error::invalid("pq", text, "is none of require, prefer, off");
+        named.map(Self).ok_or_else(wrong)
+    }
+}
+
+impl fmt::Display for PqSetting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.name())
+    }
 }
 
 impl FromStr for Peer {
@@ -147,7 +173,7 @@ impl FromStr for Suite {
 /// # Errors
 /// [`Error`] names the key file, the port or the device, and the way out.
 pub fn run(settings: &Settings, output: Output) -> Result<(), Error> {
-    let ended = until_signal()?;
+    let ended = own_process()?;
     let driver = start(settings)?;
     let mut lines = Lines::new(io::stdout(), "tunnel", &settings.device);
     let mut report_at = Clock.now();
@@ -174,6 +200,14 @@ pub fn run(settings: &Settings, output: Output) -> Result<(), Error> {
 }
 
 fn start(settings: &Settings) -> Result<DriverHandle<TunnelMachine>, Error> {
+    let machine = machine(settings, false)?;
+    let udp = UdpSocket::bind(settings.listen)?;
+    let tun = open(&settings.device)?;
+    Ok(Driver::spawn(machine, udp, Some(Box::new(tun)))?)
+}
+
+/// One end of a tunnel that dials at once, with or without exported secrets.
+pub(super) fn machine(settings: &Settings, exports: bool) -> Result<TunnelMachine, Error> {
     let suite = CryptoSuite::preferred();
     let key = IdentityKey::read(&settings.key_file)?;
     if key.public() == settings.peer.key {
@@ -184,8 +218,6 @@ fn start(settings: &Settings) -> Result<DriverHandle<TunnelMachine>, Error> {
             problem,
         ));
     }
-    let udp = UdpSocket::bind(settings.listen)?;
-    let tun = open(&settings.device)?;
     let mut entropy = OsEntropy::new()?;
     let mut random = [0; 16];
     entropy.fill(&mut random);
@@ -198,14 +230,16 @@ fn start(settings: &Settings) -> Result<DriverHandle<TunnelMachine>, Error> {
         },
         entropy: Box::new(entropy),
         profile: settings.suite.profile(),
+        pq: settings.pq.0,
         ciphers: settings.suite.ciphers(),
         peer: settings.peer.key,
         endpoint: Some(settings.peer.address),
         allow: settings.allow.clone(),
+        marking: settings.dscp.marking(),
+        exports,
         cadence: TunnelConfig::CADENCE,
     };
-    let machine = TunnelMachine::new(config, Clock.now())?;
-    Ok(Driver::spawn(machine, udp, Some(Box::new(tun)))?)
+    Ok(TunnelMachine::new(config, Clock.now())?)
 }
 
 /// A new device is set up; one that exists belongs to its administrator and stays as it is, but up.
@@ -233,28 +267,55 @@ fn tell(event: &TunnelEvent, output: Output, lines: &mut Lines<io::Stdout>) {
     let (name, record) = record(event);
     let printed = match output {
         Output::JsonLines => lines.print(Clock.now(), name, record),
-        Output::Quiet if matches!(event, TunnelEvent::Ready { .. }) => {
-            writeln!(io::stdout(), "ready").and_then(|()| io::stdout().flush())
-        }
-        Output::Quiet => Ok(()),
+        Output::Quiet => match event {
+            TunnelEvent::Ready { .. } => {
+                writeln!(io::stdout(), "ready").and_then(|()| io::stdout().flush())
+            }
+            TunnelEvent::Refused(refusal) => writeln!(io::stderr(), "{}", way_out(*refusal)),
+            TunnelEvent::Restarted
+            | TunnelEvent::Rekeyed
+            | TunnelEvent::Exported(_)
+            | TunnelEvent::Silent
+            | TunnelEvent::Report(_) => Ok(()),
+        },
     };
     drop(printed); // nobody reads any more: the tunnel matters more
 }
 
 fn record(event: &TunnelEvent) -> (&'static str, Fields) {
     let (name, record) = match event {
-        TunnelEvent::Ready { remote } => ("ready", json!({"remote": remote})),
+        TunnelEvent::Ready { remote, security } => {
+            ("ready", json!({"remote": remote, "security": security}))
+        }
         TunnelEvent::Restarted => ("restarted", json!({})),
         TunnelEvent::Rekeyed => ("rekeyed", json!({})),
+        TunnelEvent::Exported(_) => ("exported", json!({})),
         TunnelEvent::Silent => ("silent", json!({})),
+        TunnelEvent::Refused(refusal) => (
+            "refused",
+            json!({"reason": refusal.name(), "text": way_out(*refusal)}),
+        ),
         TunnelEvent::Report(report) => ("report", report_record(report)),
     };
     (name, fields(record))
 }
 
+/// What the peer's refusal means, and what helps.
+pub(super) fn way_out(refusal: Refusal) -> String {
+    let name = refusal.name();
+    let helps = match refusal {
+        Refusal::Profile => "give both ends the same --suite",
+        Refusal::Cipher => "give both ends a --suite with a common cipher",
+        Refusal::Exchange => "one end requires ML-KEM and the other has it off: change --pq at one",
+        _ => "see the log of the peer",
+    };
+    format!("the peer refuses ({name}): {helps}")
+}
+
 fn report_record(report: &TunnelReport) -> Value {
     json!({
         "remote": report.remote,
+        "security": report.security,
         "path": report.path.as_ref().map(json::path),
         "sent": report.traffic.sent,
         "sent_bytes": report.traffic.sent_bytes,
@@ -284,6 +345,11 @@ mod tests {
         for suite in Suite::ALL {
             assert_eq!(suite.to_string().parse::<Suite>().unwrap(), suite);
         }
+        for pq in Pq::ALL.map(PqSetting) {
+            assert_eq!(pq.to_string().parse::<PqSetting>().unwrap(), pq);
+        }
+        let error = "maybe".parse::<PqSetting>().unwrap_err().to_string();
+        assert!(error.contains("prefer"), "{error}");
         let error = "rot13".parse::<Suite>().unwrap_err().to_string();
         assert!(error.contains("chacha20-poly1305"), "{error}");
     }

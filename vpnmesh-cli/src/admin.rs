@@ -6,9 +6,9 @@ use serde_json::json;
 use vpnmesh::Error;
 use vpnmesh::control::pki::Credentials;
 use vpnmesh::control::{AdminClient, Change, Error as ControlError, MeshStatus};
-use vpnmesh::core::NodeId;
+use vpnmesh::core::{NodeId, Version};
 
-use crate::arguments::{Admin, Explain, OfNode};
+use crate::arguments::{Admin, Explain, OfMember, OfNode};
 
 pub(crate) fn status(options: &Admin) -> Result<(), Error> {
     let status = wait(async { connect(options).await?.status().await })?;
@@ -47,6 +47,27 @@ pub(crate) fn undrain(options: &OfNode) -> Result<(), Error> {
     change_node(options, Change::Undrain)
 }
 
+pub(crate) fn remove(options: &OfNode) -> Result<(), Error> {
+    change_node(options, Change::Remove)
+}
+
+pub(crate) fn forget(options: &OfMember) -> Result<(), Error> {
+    let changed = wait(async {
+        let mut client = connect(&options.admin).await?;
+        let id = match (options.id, &options.node) {
+            (Some(id), _) => id,
+            (None, name) => {
+                find(&mut client, name.as_deref().unwrap_or_default())
+                    .await?
+                    .0
+            }
+        };
+        client.change(Change::Forget(id)).await
+    })?;
+    tell(&options.admin, changed.version);
+    Ok(())
+}
+
 pub(crate) fn freeze(options: &Admin) -> Result<(), Error> {
     change(options, Change::Freeze)
 }
@@ -61,18 +82,21 @@ fn change_node(options: &OfNode, what: fn(NodeId) -> Change) -> Result<(), Error
         let node = find(&mut client, &options.node).await?;
         client.change(what(node)).await
     })?;
-    if options.admin.json {
-        println!("{}", json!({"version": changed.version}));
-    }
+    tell(&options.admin, changed.version);
     Ok(())
 }
 
 fn change(options: &Admin, what: Change) -> Result<(), Error> {
     let changed = wait(async { connect(options).await?.change(what).await })?;
-    if options.json {
-        println!("{}", json!({"version": changed.version}));
-    }
+    tell(options, changed.version);
     Ok(())
+}
+
+/// What came of a change, for programs.
+fn tell(options: &Admin, version: Version) {
+    if options.json {
+        println!("{}", json!({"version": version}));
+    }
 }
 
 async fn connect(options: &Admin) -> Result<AdminClient, ControlError> {

@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use vpnmesh::core::Prefix;
-use vpnmesh::role::tunnel::{Peer, Suite};
+use vpnmesh::core::{Prefix, PublicKey};
+use vpnmesh::keys::IdentityKey;
+use vpnmesh::role::tunnel::{Peer, PqSetting, Suite};
+use vpnmesh::settings::DscpSetting;
 
 /// VPNs that heal themselves.
 #[derive(Debug, Parser)]
@@ -31,6 +33,8 @@ pub(crate) enum Command {
     Site(Role),
     /// Run a point-to-point tunnel in the foreground; prints `ready` after the handshake.
     Tunnel(Tunnel),
+    /// Keep the pre-shared key of a WireGuard peer fresh and post-quantum, in the foreground.
+    Psk(Psk),
     /// Show the mesh as its controller sees it.
     Status(Admin),
     /// Show what was decided, and why.
@@ -39,6 +43,10 @@ pub(crate) enum Command {
     Drain(OfNode),
     /// Turn a drain back, or take a removed node back.
     Undrain(OfNode),
+    /// Trust a node with nothing any more, at once: its traffic is taken over by its shadows.
+    Remove(OfNode),
+    /// Let a member leave for good: its key belongs to nobody any more.
+    Forget(OfMember),
     /// Stop all automation.
     Freeze(Admin),
     /// Let automation go on.
@@ -149,6 +157,37 @@ pub(crate) struct Tunnel {
     /// standard, high, light, aes-256-gcm or chacha20-poly1305.
     #[arg(long, value_name = "NAME", default_value_t)]
     pub(crate) suite: Suite,
+    /// Key exchange with ML-KEM: require, prefer (without it if the peer has it off), or off at both ends.
+    #[arg(long, value_name = "WORD", default_value_t)]
+    pub(crate) pq: PqSetting,
+    /// The DSCP of outer headers: 0 to 63, or `copy`, which shows observers that of inner packets.
+    #[arg(long, value_name = "N|copy", default_value_t)]
+    pub(crate) dscp: DscpSetting,
+    /// Print one JSON object a line instead of `ready`.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Psk {
+    /// The interface of WireGuard, in user space or in the kernel.
+    #[arg(long = "if", value_name = "IF")]
+    pub(crate) interface: String,
+    /// The peer's key in WireGuard, as `wg pubkey` prints it.
+    #[arg(long, value_name = "PUBKEY", value_parser = IdentityKey::public_from_base64)]
+    pub(crate) wg_peer: PublicKey,
+    /// Our own private key, as `vpnmesh keygen` prints it: another one than WireGuard's.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: PathBuf,
+    /// The own UDP address.
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) listen: SocketAddr,
+    /// The other end of our handshake.
+    #[arg(long, value_name = "PUBKEY@IP:PORT")]
+    pub(crate) peer: Peer,
+    /// standard or high.
+    #[arg(long, value_name = "NAME", default_value_t)]
+    pub(crate) suite: Suite,
     /// Print one JSON object a line instead of `ready`.
     #[arg(long)]
     pub(crate) json: bool,
@@ -179,9 +218,25 @@ pub(crate) struct Explain {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct OfMember {
+    /// The member, if it is a node: its name.
+    #[arg(required_unless_present = "id", conflicts_with = "id")]
+    pub(crate) node: Option<String>,
+    /// The id of any member, in hexadecimal, as events and reports show it.
+    #[arg(long, value_name = "ID", value_parser = hexadecimal)]
+    pub(crate) id: Option<u64>,
+    #[command(flatten)]
+    pub(crate) admin: Admin,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct OfNode {
     /// The node, by name.
     pub(crate) node: String,
     #[command(flatten)]
     pub(crate) admin: Admin,
+}
+
+fn hexadecimal(text: &str) -> Result<u64, std::num::ParseIntError> {
+    u64::from_str_radix(text, 16)
 }

@@ -1,6 +1,7 @@
 //! `vpnmesh predict`: trains models on data sets and scores them.
 
 use std::fs;
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 
 use vpnmesh_predict::Error;
@@ -18,7 +19,9 @@ pub(crate) fn run(command: &Predict) -> Result<(), Error> {
 }
 
 fn eval(options: &PredictOptions, seeds: u64) -> Result<(), Error> {
-    let report = task::evaluate(&options.task, request(options, seeds))?;
+    let report = task::evaluate(&options.task, request(options, seeds));
+    clear();
+    let report = report?;
     if options.json {
         println!("{}", report.json());
     } else {
@@ -28,7 +31,9 @@ fn eval(options: &PredictOptions, seeds: u64) -> Result<(), Error> {
 }
 
 fn report(options: &PredictOptions, out: &Path) -> Result<(), Error> {
-    let report = task::evaluate(&options.task, request(options, 1))?;
+    let report = task::evaluate(&options.task, request(options, 1));
+    clear();
+    let report = report?;
     write(out, report.html().as_bytes())
 }
 
@@ -65,5 +70,27 @@ fn request(options: &PredictOptions, seeds: u64) -> Request<'_> {
         train: options.train.as_deref(),
         seed: options.seed,
         seeds,
+        progress: show,
     }
 }
+
+/// A bar on a terminal, nothing elsewhere.
+fn show(done: usize, all: usize, what: &str) {
+    let mut out = io::stderr();
+    if !out.is_terminal() {
+        return;
+    }
+    let filled = BAR * done / all.max(1);
+    let bar = format!("{}{}", "#".repeat(filled), ".".repeat(BAR - filled));
+    let _nobody_watches = write!(out, "\r\x1b[K[{bar}] {done} of {all}: {what} ");
+}
+
+/// Leaves the line of the bar to what follows.
+fn clear() {
+    let mut out = io::stderr();
+    if out.is_terminal() {
+        let _nobody_watches = write!(out, "\r\x1b[K");
+    }
+}
+
+const BAR: usize = 30;

@@ -1,10 +1,11 @@
 //! The commands that run until they are told to stop.
 
 use vpnmesh::Error;
+use vpnmesh::role::tunnel::PqSetting;
 use vpnmesh::role::{self, Output, run};
-use vpnmesh::settings::FromFile as _;
+use vpnmesh::settings::{DscpSetting, FromFile as _};
 
-use crate::arguments::{Role, Tunnel};
+use crate::arguments::{Psk, Role, Tunnel};
 
 pub(crate) fn controller(options: &Role) -> Result<(), Error> {
     let settings = role::controller::Settings::read(&options.config)?;
@@ -38,8 +39,27 @@ pub(crate) fn tunnel(options: Tunnel) -> Result<(), Error> {
         peer: options.peer,
         allow: options.allow,
         suite: options.suite,
+        pq: options.pq,
+        dscp: options.dscp,
     };
     role::tunnel::run(&settings, output(options.json))
+}
+
+pub(crate) fn psk(options: Psk) -> Result<(), Error> {
+    let settings = role::psk::Settings {
+        tunnel: role::tunnel::Settings {
+            device: options.interface,
+            key_file: options.key_file,
+            listen: options.listen,
+            peer: options.peer,
+            allow: Vec::new(),
+            suite: options.suite,
+            pq: PqSetting::default(),
+            dscp: DscpSetting::default(),
+        },
+        wireguard_peer: options.wg_peer,
+    };
+    role::psk::run(&settings, output(options.json))
 }
 
 fn output(json: bool) -> Output {

@@ -46,8 +46,6 @@ pub struct SessionCounts {
     pub held: u64,
     /// Sessions that it shadows.
     pub shadowed: u64,
-    /// Held sessions without fresh secrets since a takeover.
-    pub unrefreshed: u64,
     /// Age of the oldest state that it keeps as a shadow.
     pub staleness: Duration,
 }

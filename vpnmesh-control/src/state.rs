@@ -20,7 +20,7 @@ use vpnmesh_core::{
 pub struct MeshState {
     version: Version,                   // of the last entry
     membership: Version,                // of the last entry that changed the membership
-    nodes: BTreeMap<NodeId, NodeEntry>, // members: at most MeshState::MAX_MEMBERS together
+    nodes: BTreeMap<NodeId, NodeEntry>, // members: see Refusal::Full
     clients: BTreeMap<ClientId, ClientEntry>,
     sites: BTreeMap<SiteId, SiteEntry>,
     next_id: u64, // greater than every id that ever was
@@ -107,10 +107,15 @@ pub enum Refusal {
         /// The name.
         name: String,
     },
-    /// The mesh is as large as it may be.
-    #[error("the mesh has {limit} members already")]
+    /// The mesh is as large as it may be: every member is told of all others in one message.
+    #[error(
+        "the membership would take {bytes} bytes and may take {limit}: forget members that left, or \
+         give shorter names and fewer prefixes"
+    )]
     Full {
-        /// How many it may have.
+        /// What it would take.
+        bytes: usize,
+        /// [`Membership::MAX_ENCODED`].
         limit: usize,
     },
     /// A node cannot stand by for itself.
@@ -134,9 +139,6 @@ pub enum Refusal {
 }
 
 impl MeshState {
-    /// Nodes, clients and sites together.
-    pub const MAX_MEMBERS: usize = 16_384;
-
     /// The version of the last entry.
     #[must_use]
     pub const fn version(&self) -> Version {

@@ -8,7 +8,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;
 
-use common::{agent, anywhere, controller, link, refusal, start};
+use common::{agent, anywhere, controller, is_refused, link, start};
 use vpnmesh_control::pki::{Credentials, MeshCa, Role};
 use vpnmesh_control::{
     AdminClient, Agent, AgentConfig, Change, Controller, ControllerConfig, ControllerParts, Error,
@@ -25,34 +25,31 @@ async fn strangers_are_told_why_they_stay_outside() {
     let address = controller.address();
 
     let stranger = agent(other.issue(Role::Node, "n1").unwrap(), address, 1);
-    let reason = refusal(&stranger).await;
-    assert_eq!(
-        reason,
-        "that is no controller of this mesh: its certificate is of another CA"
-    );
+    is_refused(
+        &stranger,
+        "that is no controller of this mesh: its certificate is of another CA",
+    )
+    .await;
 
     let half_stranger = Credentials {
         ca_pem: ca.cert_pem().to_owned(),
         ..other.issue(Role::Node, "n1").unwrap()
     };
-    let reason = refusal(&agent(half_stranger, address, 1)).await;
-    assert_eq!(
-        reason,
-        "the controller does not know this certificate: it is of another mesh"
-    );
+    is_refused(
+        &agent(half_stranger, address, 1),
+        "the controller does not know this certificate: it is of another mesh",
+    )
+    .await;
 
     let unknown = agent(ca.issue(Role::Node, "n9").unwrap(), address, 1);
-    assert_eq!(
-        refusal(&unknown).await,
-        "n9 is no node of this mesh; let it join first"
-    );
+    is_refused(&unknown, "n9 is no node of this mesh; let it join first").await;
 
     let admin = agent(ca.issue(Role::Admin, "n1").unwrap(), address, 1);
-    let reason = refusal(&admin).await;
-    assert_eq!(
-        reason,
-        "only a node may do that; this certificate is vpnmesh://admin/n1"
-    );
+    is_refused(
+        &admin,
+        "only a node may do that; this certificate is vpnmesh://admin/n1",
+    )
+    .await;
 
     let well_known = agent(ca.issue(Role::Node, "n1").unwrap(), address, 1);
     link(&well_known, Link::is_up).await;
@@ -75,11 +72,11 @@ async fn a_node_cannot_pass_for_another_nor_for_an_administrator_or_controller()
         ..AgentConfig::default()
     };
     let masked = Agent::start(config, n2.clone(), Hello::default()).unwrap();
-    let reason = refusal(&masked).await;
-    assert_eq!(
-        reason,
-        "the agent calls itself n1, but its certificate is that of n2"
-    );
+    is_refused(
+        &masked,
+        "the agent calls itself n1, but its certificate is that of n2",
+    )
+    .await;
 
     let mut climber = AdminClient::connect(address, &n2).await.unwrap();
     let refused = climber.change(Change::Remove(NodeId(1))).await.unwrap_err();
@@ -92,11 +89,11 @@ async fn a_node_cannot_pass_for_another_nor_for_an_administrator_or_controller()
     let usurper_home = tempfile::tempdir().unwrap();
     let usurper = start(n2, usurper_home.path(), anywhere()).await;
     let fooled = agent(ca.issue(Role::Node, "n1").unwrap(), usurper.address(), 1);
-    let reason = refusal(&fooled).await;
-    assert_eq!(
-        reason,
-        "that is a member of this mesh, but not its controller"
-    );
+    is_refused(
+        &fooled,
+        "that is a member of this mesh, but not its controller",
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use crate::{ClientId, NodeId, Prefix, Region, SiteId};
 
@@ -161,6 +161,10 @@ pub enum MembershipError {
 }
 
 impl Membership {
+    /// The longest encoding (postcard) that a controller lets it grow to, in bytes: some thousand
+    /// members. It travels whole, with its signature, in one control message.
+    pub const MAX_ENCODED: usize = 240 << 10;
+
     /// The node of that id.
     #[must_use]
     pub fn node(&self, id: NodeId) -> Option<&NodeEntry> {
@@ -197,28 +201,6 @@ impl Membership {
         self.sites.iter().find(|site| site.key == *key)
     }
 
-    /// The client that owns an inner address.
-    #[must_use]
-    pub fn client_at(&self, address: IpAddr) -> Option<&ClientEntry> {
-        self.clients
-            .iter()
-            .find(|client| client.prefixes.iter().any(|p| p.contains(address)))
-    }
-
-    /// The site behind which an inner address lies; the longest prefix wins.
-    #[must_use]
-    pub fn site_at(&self, address: IpAddr) -> Option<&SiteEntry> {
-        let behind = |site: &SiteEntry| {
-            let inside = site.prefixes.iter().filter(|p| p.contains(address));
-            inside.map(Prefix::bits).max()
-        };
-        let found = self
-            .sites
-            .iter()
-            .filter_map(|site| Some((behind(site)?, site)));
-        found.max_by_key(|(bits, _)| *bits).map(|(_, site)| site)
-    }
-
     /// Checks that keys, ids and inner addresses have one owner each.
     ///
     /// # Errors
@@ -247,20 +229,22 @@ impl Membership {
     fn check_prefixes(&self) -> Result<(), MembershipError> {
         let clients = self.clients.iter().map(|c| (&c.name, &c.prefixes));
         let sites = self.sites.iter().map(|s| (&s.name, &s.prefixes));
-        let mut seen: Vec<Prefix> = Vec::new();
-        for (name, prefixes) in clients.chain(sites) {
-            for prefix in prefixes {
-                let overlaps = |other: &&Prefix| {
-                    other.contains(prefix.network()) || prefix.contains(other.network())
-                };
-                if let Some(other) = seen.iter().find(overlaps) {
-                    return Err(MembershipError::Overlap {
-                        name: name.clone(),
-                        prefix: *prefix,
-                        other: *other,
-                    });
-                }
-                seen.push(*prefix);
+        let all = clients.chain(sites);
+        let mut all: Vec<(Prefix, &String)> = all
+            .flat_map(|(name, prefixes)| prefixes.iter().map(move |prefix| (*prefix, name)))
+            .collect();
+        // Ordered by network, what lies inside a prefix follows it: neighbours show every overlap.
+        all.sort();
+        for pair in all.windows(2) {
+            let [(other, _), (prefix, name)] = pair else {
+                continue;
+            };
+            if other.contains(prefix.network()) {
+                return Err(MembershipError::Overlap {
+                    name: (*name).clone(),
+                    prefix: *prefix,
+                    other: *other,
+                });
             }
         }
         Ok(())

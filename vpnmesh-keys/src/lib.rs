@@ -19,6 +19,7 @@ mod sign;
 mod signed;
 mod store;
 
+pub use base64::secret_to_base64;
 pub use error::Error;
 pub use identity::IdentityKey;
 pub use policy::{ProfileLimits, UsageLimits};

@@ -16,8 +16,8 @@ pub struct SignedMembership {
 }
 
 impl SignedMembership {
-    /// Longer encodings are refused before they are looked at: room for ten thousand members.
-    pub const MAX_LEN: usize = 4 << 20;
+    /// Longer encodings are refused before they are looked at.
+    pub const MAX_LEN: usize = Membership::MAX_ENCODED + (8 << 10);
 
     /// Signs a membership.
     #[must_use]

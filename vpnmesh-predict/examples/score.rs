@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         train: train.first().map(Path::new),
         seed: 1,
         seeds: 1,
+        progress: |_, _, _| {},
     };
     match evaluate(task, request) {
         Ok(report) => print!("{report}"),

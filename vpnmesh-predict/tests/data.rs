@@ -7,9 +7,15 @@ use std::path::PathBuf;
 use vpnmesh_predict::measure::Incidents;
 use vpnmesh_predict::task::{disks, engines, flows, series, servers, single};
 
-/// The folder of one data set; says so and gives none where the data are absent.
+#[path = "../../vpnmesh-testkit/src/left_out.rs"]
+#[allow(unreachable_pub)] // it is public in its own crate
+mod left_out;
+
+/// The folder of one data set. `None`, and said so, if nothing is named and the default is absent:
+/// no clone has it.
 fn folder(name: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("VPNMESH_DATA").map_or_else(
+    let named = std::env::var_os("VPNMESH_DATA");
+    let root = named.as_ref().map_or_else(
         || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"),
         PathBuf::from,
     );
@@ -17,7 +23,12 @@ fn folder(name: &str) -> Option<PathBuf> {
     if folder.is_dir() {
         return Some(folder);
     }
-    println!("no data in {}: nothing was checked", folder.display());
+    let why = format!("not in {} (set VPNMESH_DATA)", root.display());
+    let _counted = left_out::leave_out(&format!("data {name}"), &why, None);
+    assert!(
+        named.is_none(),
+        "VPNMESH_DATA names a folder without {name}"
+    );
     None
 }
 

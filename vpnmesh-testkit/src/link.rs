@@ -26,6 +26,9 @@ pub struct Link {
     pub queue: Duration,
     /// The share of packets held back so that later ones overtake them. Default none.
     pub reorder: Ratio,
+    /// Every packet whose sender sees congestion marks is marked (RFC 3168); in the namespace lab
+    /// only, as the simulator's packets have no IP headers. Default off.
+    pub congested: bool,
     /// Nothing passes, packets already under way included. Default off.
     pub cut: bool,
 }
@@ -39,6 +42,7 @@ impl Default for Link {
             rate: None,
             queue: Duration::from_millis(50), // taste: about what access routers hold
             reorder: Ratio::ZERO,
+            congested: false,
             cut: false,
         }
     }

@@ -9,11 +9,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap ends the measurement")]
 
+mod common;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
 use vpnmesh_core::{
     ClientEntry, ClientId, Membership, NodeEntry, NodeId, NodeState, Prefix, Region, SessionId,
     ShadowPolicy, Tier, Timestamp, Version,
@@ -25,11 +26,14 @@ use vpnmesh_transport::node::{
     NodeCommand, NodeConfig, NodeEvent, NodeMachine, NodeReport, NodeTimers,
 };
 use vpnmesh_transport::outbox::Outbox;
-use vpnmesh_transport::station::{FirstBranch, Hello, StationConfig, Verifier};
+use vpnmesh_transport::station::{FirstBranch, Hello};
 use vpnmesh_transport::wire::Header;
 use vpnmesh_transport::{
-    Ciphers, CryptoSuite, Entropy, Identity, Incarnation, Machine, Profile, SeededEntropy, Transmit,
+    Ciphers, CryptoSuite, Ecn, Exchange, Identity, Incarnation, Machine, Profile, SeededEntropy,
+    Transmit,
 };
+
+use common::{cpu_time, identity, station};
 
 fn main() {
     let sessions = std::env::args().filter_map(|word| word.parse().ok()).next();
@@ -101,11 +105,10 @@ impl Mesh {
             })
             .collect();
         let membership = membership(&suite, &clients);
-        let signed = postcard::to_stdvec(&membership).unwrap();
         let now = Timestamp(1_000_000_000);
         let node = |index: usize| {
             let config = NodeConfig {
-                station: station(&suite, index as u64, signed.clone()),
+                station: station(&suite, index as u64, &membership),
                 shadows: ShadowPolicy::default(),
                 timers: NodeTimers::default(),
             };
@@ -142,6 +145,7 @@ impl Mesh {
                 peer: primary,
                 site_secret: None,
                 profile: Profile::Standard,
+                exchange: Exchange::Hybrid,
                 ciphers: Ciphers::of(&vpnmesh_transport::Cipher::ALL),
                 incarnation: Incarnation::default(),
                 counter: 1,
@@ -208,7 +212,7 @@ impl Mesh {
         let now = self.now;
         if let Some(index) = index_of(to, NODE_NET) {
             self.with_node(index, |node| {
-                node.handle_datagram(from, &mut payload, now);
+                node.handle_datagram(from, Ecn::NotEct, &mut payload, now);
             });
         } else if let Some(index) = index_of(to, CLIENT_NET) {
             self.hear(index, from, &mut payload);
@@ -284,7 +288,7 @@ impl Mesh {
             }
         } else if let Some(leg) = client.leg.as_mut() {
             let header = Header::decode(datagram).unwrap();
-            leg.open(&header, from, datagram, now).unwrap();
+            leg.open(&header, from, Ecn::NotEct, datagram, now).unwrap();
             while let Some(bytes) = leg.poll_message() {
                 if let Ok(HolderMessage::Roster { generation, .. }) = message::decode(&bytes) {
                     let ack = ClientMessage::RosterAck { generation };
@@ -373,31 +377,6 @@ impl Mesh {
     }
 }
 
-/// Takes any membership that decodes: 100 000 clients are compared pair by pair else.
-#[derive(Debug)]
-struct Unsigned;
-
-impl Verifier for Unsigned {
-    fn verify(&self, signed: &[u8]) -> Option<Membership> {
-        postcard::from_bytes(signed).ok()
-    }
-}
-
-fn station(suite: &CryptoSuite, id: u64, membership: Vec<u8>) -> StationConfig {
-    let mut entropy: Box<dyn Entropy> = Box::new(SeededEntropy::new(100 + id));
-    StationConfig {
-        suite: *suite,
-        identity: identity(suite, id),
-        incarnation: Incarnation::new(1, &mut *entropy),
-        entropy,
-        profile: Profile::Standard,
-        ciphers: Ciphers::of(&vpnmesh_transport::Cipher::ALL),
-        site_secret: None,
-        membership,
-        verifier: Box::new(Unsigned),
-    }
-}
-
 fn membership(suite: &CryptoSuite, clients: &[Client]) -> Membership {
     let nodes = (0..NODES).map(|index| NodeEntry {
         id: node_id(index),
@@ -429,10 +408,6 @@ const fn version() -> Version {
     Version { term: 1, index: 1 }
 }
 
-fn identity(suite: &CryptoSuite, id: u64) -> Identity {
-    Identity::generate(suite, &mut SeededEntropy::new(id))
-}
-
 const fn node_id(index: usize) -> NodeId {
     NodeId(1 + index as u64)
 }
@@ -460,10 +435,6 @@ fn index_of(socket: SocketAddr, net: u8) -> Option<usize> {
     let [first, rest @ ..] = socket.ip().octets();
     let [a, b, c] = rest;
     (first == net).then_some(u32::from_be_bytes([0, a, b, c]) as usize)
-}
-
-fn cpu_time() -> Duration {
-    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap()
 }
 
 /// Bytes that the heap has given out.

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use vpnmesh_core::Timestamp;
 use vpnmesh_transport::tunnel::{TunnelConfig, TunnelMachine};
 use vpnmesh_transport::{
-    Cipher, Ciphers, CryptoSuite, Identity, Incarnation, Machine, Profile, SeededEntropy, Transmit,
-    inner,
+    Cipher, Ciphers, CryptoSuite, Ecn, Identity, Incarnation, Machine, Marking, Pq, Profile,
+    SeededEntropy, Transmit, inner,
 };
 
 fn main() {
@@ -93,7 +93,9 @@ impl Case {
             while let Some(mut sent) = ends[0].poll_transmit() {
                 if self.opens {
                     for datagram in sent.payload.chunks_mut(sent.segment) {
-                        black_box(ends[1].handle_datagram(ADDRESSES[0], datagram, NOW)).unwrap();
+                        let from = ADDRESSES[0];
+                        black_box(ends[1].handle_datagram(from, Ecn::NotEct, datagram, NOW))
+                            .unwrap();
                     }
                 }
                 ends[0].recycle(sent.payload);
@@ -111,7 +113,8 @@ fn connected() -> [TunnelMachine; 2] {
             for transmit in sent {
                 for datagram in transmit.datagrams() {
                     let mut datagram = datagram.to_vec();
-                    ends[1 - me].handle_datagram(ADDRESSES[me], &mut datagram, NOW);
+                    let from = ADDRESSES[me];
+                    ends[1 - me].handle_datagram(from, Ecn::NotEct, &mut datagram, NOW);
                 }
             }
         }
@@ -129,10 +132,13 @@ fn end(me: usize) -> TunnelMachine {
         incarnation: Incarnation::new(1, &mut entropy),
         entropy: Box::new(entropy),
         profile: Profile::Standard,
+        pq: Pq::Require,
         ciphers: Ciphers::of(&[Cipher::Aes256Gcm]),
         peer: identity(1 - me as u64).public(),
         endpoint: Some(ADDRESSES[1 - me]),
         allow: Vec::new(),
+        marking: Marking::default(),
+        exports: false,
         cadence: TunnelConfig::CADENCE,
     };
     TunnelMachine::new(config, NOW).unwrap()

@@ -131,7 +131,8 @@ pub enum DropReason {
     UnknownPeer,
     /// A key chunk that no handshake waits for, or that does not match its commitment.
     UnknownChunk,
-    /// The peer's profile, cipher or request is not allowed here: a refusal went out.
+    /// The peer's profile, cipher, key exchange or request is not allowed here: a refusal went out. Or
+    /// the peer said so to us.
     Refused,
     /// A Diffie-Hellman result of zero or an encapsulation key that is no key.
     WeakKey,
@@ -139,11 +140,14 @@ pub enum DropReason {
     Duplicate,
     /// The key has sealed as many packets as its cipher allows; new keys are due.
     KeyExhausted,
+    /// A congested router marked it, and the sender of the inner packet would not see the mark:
+    /// RFC 6040, section 4.2.
+    Congested,
 }
 
 impl DropReason {
     /// All reasons, in the order of [`DropReason::index`].
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Malformed,
         Self::UnknownIndex,
         Self::Replayed,
@@ -162,6 +166,7 @@ impl DropReason {
         Self::WeakKey,
         Self::Duplicate,
         Self::KeyExhausted,
+        Self::Congested,
     ];
 
     /// Its place in [`DropReason::ALL`], for arrays of counters.
@@ -192,6 +197,7 @@ impl DropReason {
             Self::WeakKey => "weak_key",
             Self::Duplicate => "duplicate",
             Self::KeyExhausted => "key_exhausted",
+            Self::Congested => "congested",
         }
     }
 }

@@ -318,6 +318,17 @@ pub fn finish(packet: &mut [u8], layers: Layers) {
     packet[at..at + 2].copy_from_slice(&sum.to_be_bytes());
 }
 
+/// Whether the checksums of a complete packet are right; a UDP packet over IPv4 may have none.
+#[must_use]
+pub fn is_intact(packet: &[u8], layers: Layers) -> bool {
+    let at = layers.transport + layers.checksum_offset();
+    let absent = !layers.tcp && !layers.v6 && packet[at..at + 2] == [0, 0]; // RFC 768
+    let pseudo = layers.pseudo_checksum(packet, packet.len());
+    let sum = || fold(add(u64::from(pseudo), &packet[layers.transport..]));
+    let ip = layers.v6 || fold(add(0, &packet[..layers.transport])) == 0xffff;
+    ip && (absent || sum() == 0xffff)
+}
+
 /// Fills in a checksum over everything from `start`, in a `field` that holds the pseudo header's;
 /// `None` if they do not lie in the packet.
 pub fn finish_field(packet: &mut [u8], start: usize, field: usize) -> Option<()> {
@@ -328,6 +339,20 @@ pub fn finish_field(packet: &mut [u8], start: usize, field: usize) -> Option<()>
     let sum = if sum == 0 { 0xffff } else { sum };
     packet[field..field + 2].copy_from_slice(&sum.to_be_bytes());
     Some(())
+}
+
+/// Where the IP header begins in a packet of any form.
+pub(crate) fn ip_at(bytes: &[u8]) -> usize {
+    if bytes.first() == Some(&SUPER) {
+        SUPER_HEAD
+    } else {
+        0
+    }
+}
+
+/// An Internet checksum over a word that was `before` and is `after` now. RFC 1624, equation 3.
+pub(crate) fn update(sum: u16, before: u16, after: u16) -> u16 {
+    !fold(u64::from(!sum) + u64::from(!before) + u64::from(after))
 }
 
 /// Whether the IP header belongs to a packet of exactly this length.
@@ -419,13 +444,12 @@ pub(crate) mod tests {
         packet
     }
 
-    /// Whether all checksums of a complete packet are right.
+    /// Whether all checksums of a complete packet are there and right.
     pub(crate) fn is_sound(packet: &[u8]) -> bool {
         let v6 = packet[0] >> 4 == 6;
         let layers = Layers::of(packet, v6).unwrap();
-        let pseudo = layers.pseudo_checksum(packet, packet.len());
-        let ip = v6 || fold(add(0, &packet[..layers.transport])) == 0xffff;
-        ip && fold(add(u64::from(pseudo), &packet[layers.transport..])) == 0xffff
+        let at = layers.transport + layers.checksum_offset();
+        (layers.tcp || packet[at..at + 2] != [0, 0]) && is_intact(packet, layers)
     }
 
     fn super_packet(size: u16, packet: &[u8]) -> Vec<u8> {

@@ -1,6 +1,6 @@
 //! Key derivation: HKDF-SHA256 with the labels of this protocol.
 //!
-//! All labels of the crate stand in [`label`]; none is a prefix of another.
+//! All labels of the crate stand in [`label`]; no two are equal, and a zero byte ends each.
 
 use hkdf::Hkdf;
 use sha2::{Digest, Sha256};
@@ -64,10 +64,14 @@ pub mod label {
     pub const TRANSCRIPT: &str = "vpnmesh v1 transcript";
     /// psk2 of an accepting response.
     pub const PSK2: &str = "vpnmesh v1 psk2";
+    /// psk2 of an accepting response to a handshake without ML-KEM.
+    pub const CLASSICAL: &str = "vpnmesh v1 classical psk2";
     /// psk2 of a refusal, without KEM material.
     pub const REFUSAL: &str = "vpnmesh v1 refusal";
     /// The root secret of a session.
     pub const ROOT: &str = "vpnmesh v1 root";
+    /// A secret for another program at both ends.
+    pub const EXPORT: &str = "vpnmesh v1 export";
     /// The handshake hash as others see it.
     pub const BINDING: &str = "vpnmesh v1 binding";
     /// Key of mac1 towards a responder.

@@ -12,6 +12,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::DropReason;
 use crate::channel::{Channel, ChannelId};
+use crate::class::{self, Ecn, TrafficClass};
 use crate::frame::{self, Frame};
 use crate::inner::{Inner, Rest, Segments};
 use crate::mtu::MtuSearch;
@@ -19,7 +20,9 @@ use crate::outbox::Outbox;
 use crate::path::{PathFigures, PathMeter};
 use crate::split::{Joiner, Splitter};
 use crate::stream::ControlStream;
-use crate::wire::{ETHERNET_PAYLOAD, HEADER, Header, Kind, OVERHEAD, SAFE_PAYLOAD};
+use crate::wire::{
+    ETHERNET_PAYLOAD, HEADER, Header, Kind, OVERHEAD, SAFE_PAYLOAD, ethernet_payload,
+};
 
 /// How often an otherwise quiet leg asks whether the peer lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +80,8 @@ pub enum Opened<'d> {
     },
     /// The first half of an inner packet.
     Nothing,
+    /// An inner packet that goes no further. The datagram itself is as good as any other.
+    Dropped(DropReason),
 }
 
 impl Leg {
@@ -93,12 +98,12 @@ impl Leg {
             urgent: Vec::new(),
             cadence,
             last_data: None,
-            mtu: MtuSearch::new(ETHERNET_PAYLOAD),
+            mtu: MtuSearch::new(ETHERNET_PAYLOAD, ethernet_payload(remote)),
             traffic: Traffic::default(),
         }
     }
 
-    /// Opens a datagram of the peer.
+    /// Opens a datagram of the peer that came under these ECN bits.
     ///
     /// # Errors
     /// Why it is dropped; the leg lives on.
@@ -106,6 +111,7 @@ impl Leg {
         &mut self,
         header: &Header,
         from: SocketAddr,
+        ecn: Ecn,
         datagram: &'d mut [u8],
         now: Timestamp,
     ) -> Result<Opened<'d>, DropReason> {
@@ -124,11 +130,17 @@ impl Leg {
             .handle_heard(matches!(header.kind, Kind::Data | Kind::Split), now);
         match header.kind {
             Kind::Data => {
+                if !class::bring_in(text, ecn) {
+                    return Ok(Opened::Dropped(DropReason::Congested));
+                }
                 self.note_received(text.len(), now);
                 Ok(Opened::Packet(text))
             }
-            Kind::Split => match self.joiner.join(text)? {
-                Some(packet) => {
+            Kind::Split => match self.joiner.join(text, ecn)? {
+                Some((mut packet, ecn)) => {
+                    if !class::bring_in(&mut packet, ecn) {
+                        return Ok(Opened::Dropped(DropReason::Congested));
+                    }
                     self.note_received(packet.len(), now);
                     Ok(Opened::Joined(packet))
                 }
@@ -154,9 +166,10 @@ impl Leg {
         out: &mut Outbox,
         now: Timestamp,
     ) -> Result<(), DropReason> {
+        let class = out.marking().around(packet);
         if packet.len() + OVERHEAD <= self.mtu.found() {
             self.mtu.handle_used(packet.len() + OVERHEAD, now);
-            self.seal(Kind::Data, packet, out)?;
+            self.seal(Kind::Data, packet, class, out)?;
             self.note_sent(1, packet.len(), now);
             return Ok(());
         }
@@ -164,21 +177,27 @@ impl Leg {
         match inner.rest() {
             Rest::Nothing | Rest::Checksums(_) => {
                 self.mtu.handle_used(packet.len() + OVERHEAD, now);
-                self.send_split(packet, out)?;
+                self.send_split(packet, class, out)?;
             }
             Rest::Segments(layers, size) => {
                 let longest = inner.packet().len().min(layers.payload + size);
                 self.mtu.handle_used(longest + OVERHEAD, now);
-                self.send_segments(Segments::new(inner.packet(), layers, size), out)?;
+                let segments = Segments::new(inner.packet(), layers, size);
+                self.send_segments(segments, class, out)?;
             }
         }
         self.note_sent(inner.count(), packet.len(), now);
         Ok(())
     }
 
-    fn send_split(&mut self, packet: &[u8], out: &mut Outbox) -> Result<(), DropReason> {
+    fn send_split(
+        &mut self,
+        packet: &[u8],
+        class: TrafficClass,
+        out: &mut Outbox,
+    ) -> Result<(), DropReason> {
         for half in &self.splitter.split(packet, self.mtu.found())? {
-            self.seal(Kind::Split, half, out)?;
+            self.seal(Kind::Split, half, class, out)?;
         }
         Ok(())
     }
@@ -186,6 +205,7 @@ impl Leg {
     fn send_segments(
         &mut self,
         segments: Segments<'_>,
+        class: TrafficClass,
         out: &mut Outbox,
     ) -> Result<(), DropReason> {
         let (to, max_payload, channel) = (self.remote, self.mtu.found(), self.sealing_position());
@@ -194,11 +214,11 @@ impl Leg {
             if len > max_payload {
                 let mut packet = Vec::with_capacity(segment.len());
                 segment.append(&mut packet);
-                self.send_split(&packet, out)?;
+                self.send_split(&packet, class, out)?;
                 continue;
             }
             let channel = &mut self.channels[channel];
-            out.append(to, len, |buffer| {
+            out.append(to, class, len, |buffer| {
                 let start = buffer.len();
                 buffer.extend_from_slice(&[0; HEADER]);
                 segment.append(buffer);
@@ -378,7 +398,7 @@ impl Leg {
     /// Sends to `remote` from now on: the owner knows a new address by other authentic means.
     pub fn set_remote(&mut self, remote: SocketAddr) {
         if self.remote != remote {
-            self.mtu.restart();
+            self.mtu.restart(ethernet_payload(remote));
             self.remote = remote;
         }
     }
@@ -495,16 +515,22 @@ impl Leg {
             frame.encode(&mut body);
             count += 1;
         }
-        self.seal(Kind::Control, &body, out)?;
+        self.seal(Kind::Control, &body, out.marking().bare(), out)?;
         self.path
             .handle_sent(frames[..count].iter().any(Frame::asks), now);
         Ok(count)
     }
 
-    fn seal(&mut self, kind: Kind, text: &[u8], out: &mut Outbox) -> Result<(), DropReason> {
+    fn seal(
+        &mut self,
+        kind: Kind,
+        text: &[u8],
+        class: TrafficClass,
+        out: &mut Outbox,
+    ) -> Result<(), DropReason> {
         let position = self.sealing_position();
         let channel = &mut self.channels[position];
-        out.append(self.remote, text.len() + OVERHEAD, |buffer| {
+        out.append(self.remote, class, text.len() + OVERHEAD, |buffer| {
             let start = buffer.len();
             buffer.extend_from_slice(&[0; HEADER]);
             buffer.extend_from_slice(text);
@@ -527,7 +553,7 @@ impl Leg {
         let padding = size.saturating_sub(OVERHEAD + bare.encoded_len()) as u16;
         let mut body = Vec::with_capacity(size);
         Frame::MtuProbe { number, padding }.encode(&mut body);
-        self.seal(Kind::Control, &body, out)?;
+        self.seal(Kind::Control, &body, out.marking().bare(), out)?;
         self.path.handle_sent(false, now);
         Ok(())
     }
@@ -605,7 +631,10 @@ mod tests {
         while let Some(mut sent) = out.poll_transmit() {
             let header = Header::decode(&sent.payload).unwrap();
             let from = holder.remote();
-            holder.open(&header, from, &mut sent.payload, NOW).unwrap();
+            let ecn = Ecn::NotEct;
+            holder
+                .open(&header, from, ecn, &mut sent.payload, NOW)
+                .unwrap();
         }
         assert!(holder.is_worn());
         assert_eq!(holder.flush(&mut out, NOW), Ok(()));
@@ -631,7 +660,10 @@ mod tests {
         let mut sent = out.poll_transmit().unwrap();
         let header = Header::decode(&sent.payload).unwrap();
         let from = client.remote();
-        client.open(&header, from, &mut sent.payload, NOW).unwrap();
+        let ecn = Ecn::NotEct;
+        client
+            .open(&header, from, ecn, &mut sent.payload, NOW)
+            .unwrap();
         assert!(client.is_worn(), "who opens sees it too");
     }
 }

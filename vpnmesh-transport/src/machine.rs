@@ -9,6 +9,8 @@ use std::ops::Range;
 
 use vpnmesh_core::Timestamp;
 
+use crate::class::{Ecn, TrafficClass};
+
 /// Datagrams to send to one address, side by side in one buffer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transmit {
@@ -18,10 +20,12 @@ pub struct Transmit {
     pub payload: Vec<u8>,
     /// The length of every datagram in `payload` but the last, which may be shorter.
     pub segment: usize,
+    /// The traffic class of all their IP headers.
+    pub class: TrafficClass,
 }
 
 impl Transmit {
-    /// One datagram.
+    /// One datagram of class zero.
     #[must_use]
     pub const fn one(to: SocketAddr, payload: Vec<u8>) -> Self {
         let segment = payload.len();
@@ -29,6 +33,7 @@ impl Transmit {
             to,
             payload,
             segment,
+            class: TrafficClass(0),
         }
     }
 
@@ -60,11 +65,12 @@ pub trait Machine {
     /// What the machine tells the program.
     type Event;
 
-    /// One UDP datagram arrived. `data` is opened in place; if that brought an inner packet for the
+    /// One UDP datagram arrived, under an IP header with these ECN bits. `data` is opened in place; if that brought an inner packet for the
     /// local packet I/O, it lies in the returned part of `data`.
     fn handle_datagram(
         &mut self,
         from: SocketAddr,
+        ecn: Ecn,
         data: &mut [u8],
         now: Timestamp,
     ) -> Option<Range<usize>>;

@@ -18,8 +18,10 @@ use crate::wire::SAFE_PAYLOAD;
 pub struct MtuSearch {
     /// A probe of this size was answered last; at the start, what every path carries.
     found: usize,
-    /// All that is wanted.
+    /// All that is wanted now: `first`, then `most`.
     wanted: usize,
+    first: usize,
+    most: usize,
     /// No probe of this size was answered; one above `wanted` while none was refused.
     refused: usize,
     /// When that was found; after [`RAISE`] it may be otherwise.
@@ -40,13 +42,16 @@ struct Probe {
 }
 
 impl MtuSearch {
-    /// A search up to `wanted` bytes of UDP payload.
+    /// A search up to `first` bytes of UDP payload, then up to `most` if that is found and packets
+    /// need more: what most packets need is never missed by a search for more.
     #[must_use]
-    pub const fn new(wanted: usize) -> Self {
+    pub const fn new(first: usize, most: usize) -> Self {
         Self {
             found: SAFE_PAYLOAD,
-            wanted,
-            refused: wanted + 1,
+            wanted: first,
+            first,
+            most,
+            refused: first + 1,
             refused_at: Timestamp::ZERO,
             probe: None,
             next_at: Timestamp::MAX,
@@ -60,10 +65,10 @@ impl MtuSearch {
         self.found
     }
 
-    /// The path may be another one: nothing is known of it.
-    pub const fn restart(&mut self) {
+    /// The path may be another one, of which nothing is known but that it may carry `most`.
+    pub const fn restart(&mut self, most: usize) {
         let number = self.number;
-        *self = Self::new(self.wanted);
+        *self = Self::new(self.first, most);
         self.number = number;
     }
 
@@ -74,6 +79,10 @@ impl MtuSearch {
         }
         if self.refused <= self.wanted && now.since(self.refused_at) >= RAISE {
             self.refused = self.wanted + 1;
+        }
+        if len > self.found && self.found >= self.wanted && self.wanted < self.most {
+            self.wanted = self.most;
+            self.refused = self.most + 1;
         }
         if len > self.found && !self.is_done() {
             self.next_at = now;
@@ -156,6 +165,7 @@ impl MtuSearch {
         } else if self.found > SAFE_PAYLOAD {
             self.refused = self.found;
             self.found = SAFE_PAYLOAD; // the path shrank
+            self.wanted = self.first;
         }
     }
 }
@@ -179,7 +189,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_millis(100);
 
     fn started(now: Timestamp) -> MtuSearch {
-        let mut search = MtuSearch::new(1452);
+        let mut search = MtuSearch::new(1452, 1452);
         search.handle_used(1452, now);
         search
     }
@@ -208,7 +218,7 @@ mod tests {
     #[test]
     fn a_path_that_carries_all_is_known_after_one_probe() {
         let now = Timestamp(1_000_000_000);
-        let mut search = MtuSearch::new(1452);
+        let mut search = MtuSearch::new(1452, 1452);
         search.handle_used(SAFE_PAYLOAD, now);
         assert_eq!(
             search.poll_timeout(),
@@ -231,6 +241,31 @@ mod tests {
         assert_eq!(search.poll_timeout(), Timestamp::MAX);
         search.handle_used(100, now);
         assert_eq!(search.poll_timeout(), now + CONFIRM);
+    }
+
+    #[test]
+    fn what_is_longer_is_asked_for_after_the_usual() {
+        let now = Timestamp(1_000_000_000);
+        for (carries, found) in [(1472, 1472), (1460, 1452), (1452, 1452)] {
+            let mut search = MtuSearch::new(1452, 1472);
+            search.handle_used(1460, now);
+            let (number, size) = search.poll_probe(PATIENCE, now).unwrap();
+            assert_eq!(size, 1452);
+            search.handle_reply(number, now);
+            search.handle_used(1452, now);
+            assert!(search.poll_timeout() > now, "nobody needs more");
+            let mut now = now + CONFIRM;
+            for _ in 0..20 {
+                search.handle_used(1460, now);
+                if let Some((number, size)) = search.poll_probe(PATIENCE, now)
+                    && size <= carries
+                {
+                    search.handle_reply(number, now);
+                }
+                now = search.poll_timeout().max(now).min(now + CONFIRM);
+            }
+            assert_eq!(search.found(), found, "of {carries}");
+        }
     }
 
     #[test]
@@ -266,7 +301,7 @@ mod tests {
         #[test]
         fn the_search_ends_close_below_what_the_path_carries(carries in 1200usize..1600, wanted in 1232usize..1500) {
             let now = Timestamp(1_000_000_000);
-            let mut search = MtuSearch::new(wanted);
+            let mut search = MtuSearch::new(wanted, wanted);
             search.handle_used(wanted, now);
             probe_for(&mut search, carries, now, PATIENCE * 60);
             let most = carries.min(wanted).max(SAFE_PAYLOAD);

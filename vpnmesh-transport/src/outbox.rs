@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
 use crate::wire::ETHERNET_PAYLOAD;
-use crate::{DropReason, Transmit};
+use crate::{DropReason, Marking, TrafficClass, Transmit};
 
 /// Datagrams and inner packets on their way out of a machine, and the count of what was dropped.
 ///
 /// At [`Outbox::CAPACITY`] entries the newest is dropped and counted, as a router's queue does.
 #[derive(Debug, Default)]
 pub struct Outbox {
+    marking: Marking,
     datagrams: VecDeque<Transmit>,
     inner: VecDeque<Vec<u8>>,
     /// Room for one datagram each; at most [`POOL`].
@@ -23,6 +24,21 @@ pub struct Outbox {
 impl Outbox {
     /// Each queue holds at most so many entries between two turns of the driver.
     pub const CAPACITY: usize = 8192;
+
+    /// One that marks outer headers so.
+    #[must_use]
+    pub fn new(marking: Marking) -> Self {
+        Self {
+            marking,
+            ..Self::default()
+        }
+    }
+
+    /// How outer headers are marked.
+    #[must_use]
+    pub const fn marking(&self) -> Marking {
+        self.marking
+    }
 
     /// An empty buffer with room for a datagram.
     pub fn buffer(&mut self) -> Vec<u8> {
@@ -45,17 +61,19 @@ impl Outbox {
         }
     }
 
-    /// Queues a datagram.
+    /// Queues a datagram that carries no inner packet.
     pub fn send(&mut self, to: SocketAddr, payload: Vec<u8>) {
         if self.datagrams.len() >= Self::CAPACITY {
             self.drop_because(DropReason::QueueFull);
             self.recycle(payload);
         } else {
-            self.datagrams.push_back(Transmit::one(to, payload));
+            let class = self.marking.bare();
+            let alone = Transmit::one(to, payload);
+            self.datagrams.push_back(Transmit { class, ..alone });
         }
     }
 
-    /// Queues a datagram of `len` bytes that `write` puts behind what the buffer holds: beside the
+    /// Queues a datagram of `len` bytes and this class that `write` puts behind what the buffer holds: beside the
     /// last one, if the kernel may send both at once.
     ///
     /// # Errors
@@ -63,10 +81,12 @@ impl Outbox {
     pub fn append(
         &mut self,
         to: SocketAddr,
+        class: TrafficClass,
         len: usize,
         write: impl FnOnce(&mut Vec<u8>) -> Result<(), DropReason>,
     ) -> Result<(), DropReason> {
-        if let Some(run) = self.datagrams.back_mut().filter(|run| joins(run, to, len)) {
+        let last = self.datagrams.back_mut();
+        if let Some(run) = last.filter(|run| joins(run, to, class, len)) {
             if run.payload.capacity() - run.payload.len() < len {
                 let mut long = self
                     .long_pool
@@ -88,7 +108,8 @@ impl Outbox {
         let mut payload = self.buffer();
         match write(&mut payload) {
             Ok(()) => {
-                self.datagrams.push_back(Transmit::one(to, payload));
+                let alone = Transmit::one(to, payload);
+                self.datagrams.push_back(Transmit { class, ..alone });
                 Ok(())
             }
             Err(reason) => {
@@ -142,11 +163,12 @@ impl Outbox {
     }
 }
 
-/// Whether a datagram of `len` bytes may stand behind `run`.
-fn joins(run: &Transmit, to: SocketAddr, len: usize) -> bool {
+/// Whether a datagram of `len` bytes and this class may stand behind `run`.
+fn joins(run: &Transmit, to: SocketAddr, class: TrafficClass, len: usize) -> bool {
     let full = run.payload.len().is_multiple_of(run.segment.max(1));
     let fits = run.payload.len() + len <= RUN && run.payload.len() < run.segment * RUN_DATAGRAMS;
-    run.to == to && full && fits && len <= run.segment && len > 0
+    let alike = run.to == to && run.class == class;
+    alike && full && fits && len <= run.segment && len > 0
 }
 
 /// Room for the longest datagram of an Ethernet path.
@@ -164,11 +186,13 @@ const LONG_POOL: usize = 16;
 mod tests {
     use super::*;
 
+    const PLAIN: TrafficClass = TrafficClass(0);
+
     fn runs(sizes: &[(u16, usize)]) -> Vec<(usize, usize)> {
         let mut out = Outbox::default();
         for &(port, len) in sizes {
             let to = SocketAddr::from(([127, 0, 0, 1], port));
-            let written = out.append(to, len, |buffer| {
+            let written = out.append(to, PLAIN, len, |buffer| {
                 buffer.resize(buffer.len() + len, 0);
                 Ok(())
             });
@@ -186,6 +210,22 @@ mod tests {
     }
 
     #[test]
+    fn a_run_has_one_class() {
+        let mut out = Outbox::default();
+        let to = SocketAddr::from(([127, 0, 0, 1], 1));
+        for class in [0b10, 0b10, 0b11, 0b10] {
+            let written = out.append(to, TrafficClass(class), 1, |buffer| {
+                buffer.push(7);
+                Ok(())
+            });
+            written.unwrap();
+        }
+        let runs = std::iter::from_fn(|| out.poll_transmit());
+        let runs: Vec<_> = runs.map(|run| (run.class.0, run.count())).collect();
+        assert_eq!(runs, [(0b10, 2), (0b11, 1), (0b10, 1)]);
+    }
+
+    #[test]
     fn a_run_ends_where_the_kernel_would_refuse_it() {
         assert_eq!(runs(&[(1, 10); 70]), [(64, 640), (6, 60)]);
         assert_eq!(runs(&[(1, 1452); 60]), [(45, 65_340), (15, 21_780)]);
@@ -199,14 +239,14 @@ mod tests {
             buffer.push(1);
             Err(DropReason::KeyExhausted)
         };
-        assert!(out.append(to, 2, half).is_err());
+        assert!(out.append(to, PLAIN, 2, half).is_err());
         assert!(out.poll_transmit().is_none());
         let whole = |buffer: &mut Vec<u8>| {
             buffer.extend([7, 7]);
             Ok(())
         };
-        out.append(to, 2, whole).unwrap();
-        assert!(out.append(to, 2, half).is_err());
+        out.append(to, PLAIN, 2, whole).unwrap();
+        assert!(out.append(to, PLAIN, 2, half).is_err());
         assert_eq!(out.poll_transmit(), Some(Transmit::one(to, vec![7, 7])));
     }
 }

@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::DropReason;
 use crate::wire::OVERHEAD;
+use crate::{DropReason, Ecn};
 
 /// Cuts packets in two.
 #[derive(Debug, Default)]
@@ -25,6 +25,7 @@ pub struct Joiner {
 struct Half {
     number: u16,
     second: bool,
+    ecn: Ecn,
     bytes: Vec<u8>,
 }
 
@@ -47,11 +48,12 @@ impl Splitter {
 }
 
 impl Joiner {
-    /// A half arrived; the packet, if it was the second to arrive.
+    /// A half arrived under `ecn`; the packet and what it came under, if it was the second half to
+    /// arrive.
     ///
     /// # Errors
     /// [`DropReason::Malformed`].
-    pub fn join(&mut self, body: &[u8]) -> Result<Option<Vec<u8>>, DropReason> {
+    pub fn join(&mut self, body: &[u8], ecn: Ecn) -> Result<Option<(Vec<u8>, Ecn)>, DropReason> {
         let [low, high, which @ (0 | 1), 0, bytes @ ..] = body else {
             return Err(DropReason::Malformed);
         };
@@ -69,7 +71,7 @@ impl Joiner {
             } else {
                 (bytes, &other.bytes[..])
             };
-            return Ok(Some([first, last].concat()));
+            return Ok(Some(([first, last].concat(), ecn.and(other.ecn))));
         }
         if self.pending.len() >= PENDING {
             self.pending.pop_first();
@@ -77,6 +79,7 @@ impl Joiner {
         let half = Half {
             number,
             second,
+            ecn,
             bytes: bytes.to_vec(),
         };
         self.pending.insert(self.arrivals, half);
@@ -100,7 +103,7 @@ mod tests {
         let (mut splitter, mut joiner) = (Splitter::default(), Joiner::default());
         for _ in 0..100 {
             let [first, _] = splitter.split(&[1; 100], 1232).unwrap();
-            assert_eq!(joiner.join(&first), Ok(None));
+            assert_eq!(joiner.join(&first, Ecn::NotEct), Ok(None));
         }
         assert_eq!(joiner.pending.len(), PENDING);
     }
@@ -116,15 +119,15 @@ mod tests {
             if swapped {
                 halves.reverse();
             }
-            prop_assert_eq!(joiner.join(&halves[0]), Ok(None));
-            prop_assert_eq!(joiner.join(&halves[1]), Ok(Some(packet)));
+            prop_assert_eq!(joiner.join(&halves[0], Ecn::Ce), Ok(None));
+            prop_assert_eq!(joiner.join(&halves[1], Ecn::Ect0), Ok(Some((packet, Ecn::Ce))));
         }
 
         #[test]
         fn any_bytes_join_without_a_panic(bodies in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 0..40)) {
             let mut joiner = Joiner::default();
             for body in bodies {
-                let _ = joiner.join(&body);
+                let _ = joiner.join(&body, Ecn::Ect1);
             }
         }
     }

@@ -1,22 +1,25 @@
 //! What clients, nodes and sites have in common: identity, handshake attempts, membership, exits.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt::Debug;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use vpnmesh_core::{
-    ClientEntry, Membership, PublicKey, Secret, SessionId, SiteId, Timestamp, Version,
+    ClientEntry, ClientId, Membership, Prefix, PublicKey, Secret, SessionId, SiteId, Timestamp,
+    Version,
 };
 
 use crate::channel::{Channel, ChannelId, End};
-use crate::handshake::{Attempt, Cookie, Initiator, Progress, Refusal, ResponderConfig};
+use crate::handshake::{
+    Attempt, Cookie, Exchange, Initiator, Pq, Progress, Refusal, ResponderConfig,
+};
 use crate::outbox::Outbox;
 use crate::schedule::{self, BranchContext, MoveContext};
 use crate::{
-    Ciphers, CryptoSuite, DropReason, Entropy, Established, Identity, Incarnation, Profile,
-    Profiles, message,
+    Ciphers, CryptoSuite, DropReason, Entropy, Established, Identity, Incarnation, Marking,
+    Profile, Profiles, message,
 };
 use vpnmesh_core::NodeId;
 
@@ -49,6 +52,8 @@ pub struct StationConfig {
     pub membership: Vec<u8>,
     /// Checks it and what comes later.
     pub verifier: Box<dyn Verifier>,
+    /// How outer headers are marked.
+    pub marking: Marking,
 }
 
 /// Why a handshake is made: the initiator's options.
@@ -96,6 +101,8 @@ pub struct Ended {
     pub peer: PublicKey,
     /// The session, if there is one now.
     pub established: Option<Box<Established>>,
+    /// Why the responder said no, if it did.
+    pub refusal: Option<Refusal>,
 }
 
 /// The common part of all machines.
@@ -105,6 +112,10 @@ pub struct Station {
     pub(crate) out: Outbox,
     pub(crate) membership: Membership,
     pub(crate) clients: ClientIndex,
+    homes: Homes,
+    /// What is wanted of every key exchange. Members of a mesh all have ML-KEM: only a tunnel may set
+    /// it lower.
+    pub(crate) pq: Pq,
     attempts: BTreeMap<u32, Pending>,
     attempt_counter: u32,
     cookies: BTreeMap<PublicKey, Cookie>,
@@ -113,6 +124,49 @@ pub struct Station {
     /// A responder knows a later life of ours than this one: the greatest counter it named.
     seen: Option<u64>,
     claims: Claims,
+}
+
+/// Where an inner address lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Home {
+    Client(ClientId),
+    Site(SiteId),
+    Nowhere,
+}
+
+/// Finds the home of an inner address, in the membership that it was made of.
+#[derive(Debug, Default)]
+struct Homes {
+    table: HashMap<Prefix, Home>,
+    /// The lengths that occur, the longest first.
+    lengths: Vec<u8>,
+}
+
+impl Homes {
+    fn new(membership: &Membership) -> Self {
+        let clients = membership.clients.iter();
+        let clients = clients.map(|it| (Home::Client(it.id), &it.prefixes));
+        let sites = membership.sites.iter();
+        let sites = sites.map(|it| (Home::Site(it.id), &it.prefixes));
+        let all = clients.chain(sites);
+        let table: HashMap<Prefix, Home> = all
+            .flat_map(|(home, prefixes)| prefixes.iter().map(move |prefix| (*prefix, home)))
+            .collect();
+        let lengths: BTreeSet<u8> = table.keys().map(Prefix::bits).collect();
+        Self {
+            table,
+            lengths: lengths.into_iter().rev().collect(),
+        }
+    }
+
+    fn find(&self, address: IpAddr) -> Home {
+        let prefixes = self
+            .lengths
+            .iter()
+            .filter_map(|len| Prefix::new(address, *len));
+        let mut homes = prefixes.filter_map(|prefix| self.table.get(&prefix));
+        homes.next().copied().unwrap_or(Home::Nowhere)
+    }
 }
 
 /// Finds clients by key: a mesh has many more of them than of anything else.
@@ -172,8 +226,17 @@ struct Lateness {
 #[derive(Debug)]
 struct Pending {
     initiator: Initiator,
+    call: Call,
+}
+
+/// What an attempt is made for, and how.
+#[derive(Debug, Clone, Copy)]
+struct Call {
+    peer: PublicKey,
     route: Route,
     hello: Hello,
+    exchange: Exchange,
+    retry: Duration,
 }
 
 impl Station {
@@ -187,10 +250,12 @@ impl Station {
             .verify(&config.membership)
             .ok_or(crate::Error::Membership)?;
         Ok(Self {
+            out: Outbox::new(config.marking),
             config,
-            out: Outbox::default(),
             clients: ClientIndex::new(&membership),
+            homes: Homes::new(&membership),
             membership,
+            pq: Pq::Require,
             attempts: BTreeMap::new(),
             attempt_counter: 0,
             cookies: BTreeMap::new(),
@@ -241,31 +306,40 @@ impl Station {
         if self.attempts.len() >= MAX_ATTEMPTS {
             return Err(DropReason::QueueFull);
         }
-        self.attempt_counter += 1;
+        let call = Call {
+            peer,
+            route,
+            hello,
+            exchange: self.pq.asks_for(),
+            retry,
+        };
         let local_index = self.fresh_index(taken);
+        self.call(call, local_index, now)
+    }
+
+    /// Starts an attempt under an index that is free.
+    fn call(&mut self, call: Call, local_index: u32, now: Timestamp) -> Result<(), DropReason> {
+        self.attempt_counter += 1;
         let config = &mut self.config;
         let attempt = Attempt {
             suite: config.suite,
             identity: &config.identity,
-            peer,
+            peer: call.peer,
             site_secret: config.site_secret.as_ref(),
             profile: config.profile,
+            exchange: call.exchange,
             ciphers: config.ciphers,
             incarnation: config.incarnation,
             counter: self.attempt_counter,
             local_index,
-            payload: &message::encode(&hello),
-            cookie: self.cookies.remove(&peer),
-            retry,
+            payload: &message::encode(&call.hello),
+            cookie: self.cookies.remove(&call.peer),
+            retry: call.retry,
         };
         let initiator =
             Initiator::new(attempt, &mut *config.entropy, now).map_err(|_| DropReason::WeakKey)?;
-        let pending = Pending {
-            initiator,
-            route,
-            hello,
-        };
-        self.attempts.insert(local_index, pending);
+        self.attempts
+            .insert(local_index, Pending { initiator, call });
         self.flush_attempt(local_index);
         Ok(())
     }
@@ -280,12 +354,13 @@ impl Station {
     pub fn is_dialing(&self, peer: &PublicKey, wanted: impl Fn(&Hello) -> bool) -> bool {
         self.attempts
             .values()
-            .any(|pending| pending.initiator.peer() == *peer && wanted(&pending.hello))
+            .any(|pending| pending.call.peer == *peer && wanted(&pending.call.hello))
     }
 
     /// Gives all attempts for this purpose up.
     pub fn hang_up(&mut self, wanted: impl Fn(&Hello) -> bool) {
-        self.attempts.retain(|_, pending| !wanted(&pending.hello));
+        self.attempts
+            .retain(|_, pending| !wanted(&pending.call.hello));
     }
 
     /// A handshake datagram for the attempt `receiver` arrived.
@@ -301,26 +376,39 @@ impl Station {
         };
         let progress = pending.initiator.handle_datagram(datagram, now);
         let progress = self.out.count(progress)?;
-        let established = match progress {
+        match progress {
             Progress::Waiting => {
                 self.flush_attempt(receiver);
-                return None;
-            }
-            Progress::Established(established) => Some(established),
-            Progress::Refused(refusal) => {
-                self.out.drop_because(DropReason::Refused);
-                let own = self.config.incarnation.counter;
-                let peer = pending.initiator.peer();
-                if let Refusal::Stale { seen } = refusal
-                    && (own..own.saturating_add(MAX_ROLLBACK)).contains(&seen)
-                    && self.claims.take(peer, now)
-                {
-                    self.seen = self.seen.max(Some(seen));
-                }
                 None
             }
+            Progress::Established(established) => self.end(receiver, Some(established), None),
+            Progress::Refused(refusal) => self.handle_refusal(receiver, refusal, now),
+        }
+    }
+
+    fn handle_refusal(&mut self, receiver: u32, refusal: Refusal, now: Timestamp) -> Option<Ended> {
+        self.out.drop_because(DropReason::Refused);
+        let call = self.attempts.get(&receiver)?.call;
+        let own = self.config.incarnation.counter;
+        if let Refusal::Stale { seen } = refusal
+            && (own..own.saturating_add(MAX_ROLLBACK)).contains(&seen)
+            && self.claims.take(call.peer, now)
+        {
+            self.seen = self.seen.max(Some(seen));
+        }
+        let ended = self.end(receiver, None, Some(refusal));
+        // The peer itself says that it has ML-KEM switched off.
+        let falls_back = refusal == Refusal::Exchange
+            && self.pq == Pq::Prefer
+            && call.exchange == Exchange::Hybrid;
+        let classical = Call {
+            exchange: Exchange::Classical,
+            ..call
         };
-        self.end(receiver, established)
+        if falls_back && self.call(classical, receiver, now).is_ok() {
+            return None;
+        }
+        ended
     }
 
     /// Repeats and ends attempts; those that ended without an answer come out.
@@ -337,7 +425,7 @@ impl Station {
             };
             pending.initiator.handle_timeout(now);
             if pending.initiator.is_expired(now) {
-                ended.extend(self.end(index, None));
+                ended.extend(self.end(index, None, None));
             } else {
                 self.flush_attempt(index);
             }
@@ -385,9 +473,15 @@ impl Station {
             return false;
         }
         self.clients = ClientIndex::new(&membership);
+        self.homes = Homes::new(&membership);
         self.membership = membership;
         self.config.membership = signed.to_vec();
         true
+    }
+
+    /// Where an inner address lies.
+    pub(crate) fn home_of(&self, address: IpAddr) -> Home {
+        self.homes.find(address)
     }
 
     /// The version in force.
@@ -411,19 +505,24 @@ impl Station {
         std::mem::take(&mut self.lateness.worst)
     }
 
-    fn end(&mut self, index: u32, established: Option<Box<Established>>) -> Option<Ended> {
-        let pending = self.attempts.remove(&index)?;
-        let peer = pending.initiator.peer();
-        if let Some(cookie) = pending.initiator.cookie()
+    fn end(
+        &mut self,
+        index: u32,
+        established: Option<Box<Established>>,
+        refusal: Option<Refusal>,
+    ) -> Option<Ended> {
+        let Pending { initiator, call } = self.attempts.remove(&index)?;
+        if let Some(cookie) = initiator.cookie()
             && self.cookies.len() < MAX_COOKIES
         {
-            self.cookies.insert(peer, cookie);
+            self.cookies.insert(call.peer, cookie);
         }
         Some(Ended {
-            hello: pending.hello,
-            route: pending.route,
-            peer,
+            hello: call.hello,
+            route: call.route,
+            peer: call.peer,
             established,
+            refusal,
         })
     }
 
@@ -432,7 +531,7 @@ impl Station {
             return;
         };
         while let Some(datagram) = pending.initiator.poll_transmit() {
-            match pending.route {
+            match pending.call.route {
                 Route::Direct(to) => self.out.send(to, datagram),
                 Route::Relay(site) if self.relayed.len() < MAX_RELAYED => {
                     self.relayed.push_back((site, datagram))
@@ -454,6 +553,7 @@ pub(crate) fn responder_config(station: &Station) -> ResponderConfig {
         incarnation: config.incarnation,
         profiles: Profiles::from_floor(config.profile),
         ciphers: config.ciphers,
+        pq: station.pq,
     }
 }
 

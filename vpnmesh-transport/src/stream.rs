@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use vpnmesh_core::Timestamp;
+use vpnmesh_core::{Membership, Timestamp};
 use zeroize::Zeroizing;
 
 use crate::DropReason;
@@ -211,8 +211,9 @@ fn extend(buffer: &mut Zeroizing<Vec<u8>>, bytes: &[u8]) {
 
 /// Fits a control datagram of 1 232 bytes with all headers and an acknowledgement beside it.
 pub const FRAGMENT: usize = 1100;
-/// The longest message: a membership of some hundred members with its signatures.
+/// The longest message: the largest membership with its signatures.
 pub const MAX_MESSAGE: usize = 256 * 1024;
+const _: () = assert!(Membership::MAX_ENCODED + (8 << 10) <= MAX_MESSAGE);
 const MAX_QUEUED: usize = 4096;
 const WINDOW: usize = 64;
 const MAX_READY: usize = 1024;

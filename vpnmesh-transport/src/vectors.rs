@@ -5,19 +5,24 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use crate::left_out::leave_out;
+
 /// A file below the folder that `VPNMESH_VECTORS` names, by default `../shared/vectors` beside the
-/// workspace. Absent, it says so.
+/// workspace. `None`, and said so, if nothing is named and the default is absent: no clone has it.
 pub(crate) fn path(file: &str) -> Option<PathBuf> {
     let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/vectors");
-    let folder = std::env::var_os("VPNMESH_VECTORS").map_or_else(|| default.into(), PathBuf::from);
+    let named = std::env::var_os("VPNMESH_VECTORS");
+    let folder = named.as_ref().map_or_else(|| default.into(), PathBuf::from);
     let path = folder.join(file);
     if path.is_file() {
         return Some(path);
     }
-    say(&format!(
-        "LEFT OUT: vectors {file}: not in {} (set VPNMESH_VECTORS)",
-        folder.display()
-    ));
+    let why = format!("not in {} (set VPNMESH_VECTORS)", folder.display());
+    let _counted = leave_out(&format!("vectors {file}"), &why, None);
+    assert!(
+        named.is_none(),
+        "VPNMESH_VECTORS names a folder without {file}"
+    );
     None
 }
 

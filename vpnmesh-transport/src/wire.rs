@@ -13,6 +13,7 @@
 //! | header 16 | generation 4 | move 4 | client nonce 16 | sealed … | tag 16 |
 //! ```
 
+use std::net::SocketAddr;
 use std::ops::Range;
 
 use crate::DropReason;
@@ -70,6 +71,15 @@ pub const ACTIVATE_HEAD: usize = 24;
 pub const SAFE_PAYLOAD: usize = 1232;
 /// The longest UDP payload over an Ethernet path, whatever the IP version: 1500 − 40 − 8.
 pub const ETHERNET_PAYLOAD: usize = 1452;
+/// The longest UDP payload over an Ethernet path to that address.
+#[must_use]
+pub fn ethernet_payload(to: SocketAddr) -> usize {
+    if to.ip().to_canonical().is_ipv4() {
+        ETHERNET_PAYLOAD + 20 // its header is so much shorter than that of IPv6
+    } else {
+        ETHERNET_PAYLOAD
+    }
+}
 
 impl Header {
     /// Writes the header.

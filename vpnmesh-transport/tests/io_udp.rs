@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 use std::net::{Ipv6Addr, SocketAddr};
 
 use left_out::left_out;
-use vpnmesh_transport::Transmit;
 use vpnmesh_transport::io::{Error, IoCounters, Received, Sent, UdpBatch, UdpSocket};
+use vpnmesh_transport::{Ecn, TrafficClass, Transmit};
 
 fn loopback() -> UdpSocket {
     UdpSocket::bind(([127, 0, 0, 1], 0).into()).unwrap()
@@ -121,13 +121,12 @@ fn congestion_marks_survive_a_coalesced_receive() {
             continue;
         };
         let mut b = UdpSocket::bind(local).unwrap();
-        if local.is_ipv4() {
-            rustix::net::sockopt::set_ip_tos(&a, 0b10).unwrap();
-        } else {
-            rustix::net::sockopt::set_ipv6_tclass(&a, 0b10).unwrap();
-        }
         let to = b.local_addr();
-        let datagrams: Vec<_> = (0..40).map(|n| numbered(to, n, 1000)).collect();
+        let marked = |n| Transmit {
+            class: TrafficClass(0b10),
+            ..numbered(to, n, 1000)
+        };
+        let datagrams: Vec<_> = (0..40).map(marked).collect();
         send(&mut a, &datagrams);
         let (mut batch, mut counters) = (UdpBatch::new(), IoCounters::default());
         b.recv(&mut batch, &mut counters).unwrap();
@@ -135,13 +134,61 @@ fn congestion_marks_survive_a_coalesced_receive() {
             .datagrams()
             .map(|d| (d.data.as_ptr() as usize, d.ecn))
             .collect();
-        let marked = marks.iter().filter(|(_, ecn)| *ecn == 0b10).count();
+        let marked = marks.iter().filter(|(_, ecn)| *ecn == Ecn::Ect0).count();
         assert_eq!(marked, marks.len());
         if a.segments() {
             assert_eq!(marks.len(), 40);
             assert_eq!(marks[1].0, marks[0].0 + 1000, "the kernel coalesced them");
         }
     }
+}
+
+#[test]
+fn each_run_leaves_with_its_own_mark() {
+    let any: Vec<SocketAddr> = vec![
+        ([127, 0, 0, 1], 0).into(),
+        (Ipv6Addr::LOCALHOST, 0).into(),
+        (Ipv6Addr::UNSPECIFIED, 0).into(), // speaks to an IPv4 peer
+    ];
+    for local in any {
+        let Ok(mut a) = UdpSocket::bind(local) else {
+            assert!(local.is_ipv6(), "IPv4 loopback is always there");
+            left_out("udp over IPv6", "this machine has none", no_ipv6());
+            continue;
+        };
+        let peer: SocketAddr = if local.ip().is_unspecified() {
+            ([127, 0, 0, 1], 0).into()
+        } else {
+            local
+        };
+        let mut b = UdpSocket::bind(peer).unwrap();
+        let classes = [0b10, 0b10, 0b11, 0, (46 << 2) | 0b01, (46 << 2) | 0b01, 0];
+        let datagrams: Vec<_> = classes
+            .iter()
+            .enumerate()
+            .map(|(n, &class)| Transmit {
+                class: TrafficClass(class),
+                ..numbered(b.local_addr(), n, 500)
+            })
+            .collect();
+        send(&mut a, &datagrams);
+        let (mut batch, mut counters) = (UdpBatch::new(), IoCounters::default());
+        b.recv(&mut batch, &mut counters).unwrap();
+        let marks: Vec<_> = batch.datagrams().map(|datagram| datagram.ecn).collect();
+        assert_eq!(marks, classes.map(Ecn::of), "from {local}");
+    }
+}
+
+#[test]
+fn a_buffer_of_many_datagrams_leaves_with_one_mark() {
+    let (mut a, mut b) = (loopback(), loopback());
+    let mut run = numbered(b.local_addr(), 0, 3000);
+    (run.segment, run.class) = (1000, TrafficClass(0b01));
+    send(&mut a, &[run]);
+    let (mut batch, mut counters) = (UdpBatch::new(), IoCounters::default());
+    b.recv(&mut batch, &mut counters).unwrap();
+    let marks: Vec<_> = batch.datagrams().map(|datagram| datagram.ecn).collect();
+    assert_eq!(marks, [Ecn::Ect1; 3]);
 }
 
 #[test]

@@ -216,7 +216,6 @@ impl Keeper {
         tell(AgentReport::Sessions(SessionCounts {
             held: machine.sessions as u64,
             shadowed: machine.shadowed as u64,
-            unrefreshed: 0,
             staleness: machine.staleness,
         }));
         self.report_progress(machine);

@@ -21,9 +21,10 @@ use vpnmesh_transport::node::{NodeConfig, NodeEvent, NodeMachine, NodeReport, No
 
 use super::json::{Fields, fields};
 use super::keeper::{Start, spawn};
+use super::metrics::{Metric, Sheet};
 use super::{Handle, Names, Role};
 use crate::settings::{
-    ControlSettings, CpuSource, FailoverSettings, FromFile, ProfileSetting, anchor,
+    ControlSettings, CpuSource, DscpSetting, FailoverSettings, FromFile, ProfileSetting, anchor,
 };
 use crate::{Error, Member};
 use keeper::{Keeper, Meter};
@@ -44,6 +45,9 @@ pub struct Settings {
     /// What its handshakes ask for, and the weakest that it serves.
     #[serde(default)]
     pub profile: ProfileSetting,
+    /// What outer headers tell of the inner packets.
+    #[serde(default)]
+    pub dscp: DscpSetting,
     /// Which processor time counts.
     #[serde(default)]
     pub cpu: CpuSource,
@@ -100,6 +104,7 @@ impl Settings {
             listen,
             control: None,
             profile: ProfileSetting::default(),
+            dscp: DscpSetting::default(),
             cpu: CpuSource::default(),
             failover: FailoverSettings::default(),
             sample_every_ms: default_sample(),
@@ -140,6 +145,47 @@ impl Role for Node {
     fn report_record(report: &Report, names: &Names) -> Fields {
         record::of_report(report, names)
     }
+
+    fn metrics(report: &Report, names: &Names) -> Vec<Metric> {
+        let (machine, mut sheet) = (&report.machine, Sheet::default());
+        sheet.gauge("sessions", "Sessions held", machine.sessions as f64);
+        let covered = machine.covered as f64;
+        sheet.gauge(
+            "covered_sessions",
+            "Of these, with as many ready shadows as they want",
+            covered,
+        );
+        sheet.gauge(
+            "shadowed_sessions",
+            "Sessions shadowed for others",
+            machine.shadowed as f64,
+        );
+        let help = "The longest time since the state of a primary was known to match";
+        sheet.seconds("staleness", help, machine.staleness);
+        sheet.counter(
+            "forwarded_packets",
+            "Inner packets forwarded",
+            machine.forwarded,
+        );
+        sheet.counter("forwarded_bytes", "Bytes of these", machine.forwarded_bytes);
+        if let Some(forecast) = &report.forecast {
+            let risk = forecast.probability.get();
+            sheet.gauge(
+                "failure_risk_ratio",
+                "Probability that this node fails soon",
+                risk,
+            );
+        }
+        let listens = f64::from(u8::from(report.controller));
+        sheet.gauge("controller", "Whether a controller listens", listens);
+        let paths = machine.paths.iter();
+        sheet.paths(paths.map(|(peer, path)| (names.peer(*peer), path)));
+        let help = "Worst lateness of the packet thread since the last report";
+        sheet.seconds("lateness", help, machine.lateness);
+        sheet.drops(&machine.drops);
+        sheet.io(&report.io);
+        sheet.into_metrics()
+    }
 }
 
 /// Starts a node, on a socket that is open already if one is given.
@@ -164,7 +210,8 @@ pub fn start_with(
         Some(socket) => UdpSocket::from_std(socket)?,
         None => UdpSocket::bind(settings.listen)?,
     };
-    let station = member.begin(settings.profile.into())?;
+    let mut station = member.begin(settings.profile.into())?;
+    station.marking = settings.dscp.marking();
     let incarnation = station.incarnation;
     let config = NodeConfig {
         station,

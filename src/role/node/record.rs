@@ -193,6 +193,7 @@ pub(super) fn of_report(report: &Report, names: &Names) -> Fields {
         "paths": paths.collect::<Value>(),
         "forwarded": machine.forwarded,
         "forwarded_bytes": machine.forwarded_bytes,
+        "membership": machine.membership,
         "drops": json::drops(&machine.drops),
         "lateness_ms": millis(machine.lateness),
         "io": json::io(&report.io),

@@ -384,6 +384,7 @@ mod tests {
             paths: vec![(PeerId::Node(OTHER), path)],
             forwarded: 0,
             forwarded_bytes: 0,
+            membership: Version::default(),
             drops: Map::new(),
             lateness: Duration::ZERO,
         }

@@ -20,7 +20,7 @@ fn main() -> ExitCode {
     lab::run_suite("roles", &TESTS)
 }
 
-const TESTS: [lab::Test; 2] = [
+const TESTS: [lab::Test; 3] = [
     (
         "a_disk_that_fills_up_is_named_and_the_session_lives_on",
         a_disk_that_fills_up,
@@ -29,7 +29,25 @@ const TESTS: [lab::Test; 2] = [
         "a_clock_that_went_back_between_two_starts_is_survived",
         a_clock_that_went_back,
     ),
+    ("a_role_leaves_no_core_dump", a_role_leaves_no_core_dump),
 ];
+
+fn a_role_leaves_no_core_dump(_: Inside) {
+    let mesh = Mesh::new();
+    let controller = mesh.start("controller", "controller/controller.toml");
+    let node = mesh.start("node", "nodes/n1/node.toml");
+    for process in [controller, node] {
+        process.event("started");
+        let of_it = |file: &str| format!("/proc/{}/{file}", process.pid());
+        let limits = fs::read_to_string(of_it("limits")).unwrap();
+        let core = limits
+            .lines()
+            .find(|line| line.starts_with("Max core file size"));
+        let words: Vec<&str> = core.unwrap().split_whitespace().collect();
+        assert_eq!(words[4..6], ["0", "0"], "soft and hard limit");
+        process.ends_well();
+    }
+}
 
 fn a_disk_that_fills_up(_: Inside) {
     let mesh = Mesh::new();

@@ -83,6 +83,10 @@ impl Process {
         Self { child, lines }
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The next event of that name.
     pub(crate) fn event(&self, name: &str) -> Value {
         loop {

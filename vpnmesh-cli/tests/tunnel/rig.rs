@@ -39,18 +39,23 @@ pub(crate) struct Tunnel {
 
 impl Pair {
     pub(crate) fn new(inside: Inside) -> Self {
+        let mut pair = Self::over_the_lab(inside);
+        pair.join();
+        pair
+    }
+
+    /// Two hosts that only the lab's own link connects.
+    pub(crate) fn over_the_lab(inside: Inside) -> Self {
         let lab = Lab::new(inside, 1).unwrap();
         let directory = tempfile::tempdir().unwrap();
         let a = End::new(&lab, &directory, "a", "10.77.0.1");
         let b = End::new(&lab, &directory, "b", "10.77.0.2");
-        let mut pair = Self {
+        Self {
             a,
             b,
             directory,
             lab,
-        };
-        pair.join();
-        pair
+        }
     }
 
     /// A veth pair where the kernel has it, else the lab's own link.
@@ -129,6 +134,11 @@ impl End {
         }
     }
 
+    /// Where its key lies.
+    pub(crate) fn folder(&self) -> String {
+        self.key.parent().unwrap().display().to_string()
+    }
+
     /// What a program prints; `None` if it fails.
     pub(crate) fn run(&self, line: &str) -> Option<String> {
         let mut command = words(line);
@@ -156,13 +166,23 @@ impl End {
         more: &[&str],
         change: impl FnOnce(&mut Command),
     ) -> Tunnel {
+        self.begin(peer, &[&["tunnel", "--if", "vm0"], more].concat(), change)
+    }
+
+    /// Starts one end of something that both ends do.
+    pub(crate) fn begin(
+        &self,
+        peer: &Self,
+        what: &[&str],
+        change: impl FnOnce(&mut Command),
+    ) -> Tunnel {
         let mut command = Command::new(VPNMESH);
         command
-            .args(["tunnel", "--if", "vm0", "--key-file"])
+            .args(what)
+            .arg("--key-file")
             .arg(&self.key)
             .args(["--listen", &format!("{}:{PORT}", self.outer)])
             .args(["--peer", &format!("{}@{}:{PORT}", peer.public, peer.outer)])
-            .args(more)
             .stdout(Stdio::piped());
         change(&mut command);
         let child = self.host.spawn(command).unwrap();

@@ -84,4 +84,4 @@ fn parse<T: serde::de::DeserializeOwned>(json: &str) -> Result<T, Error> {
 }
 
 const PATIENCE: Duration = Duration::from_secs(10);
-const MAX_DOCUMENT: usize = 64 << 20; // a mesh of MeshState::MAX_MEMBERS members
+const MAX_DOCUMENT: usize = 64 << 20; // more than a mesh of the largest membership needs

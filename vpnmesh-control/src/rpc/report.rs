@@ -20,7 +20,6 @@ pub(crate) fn report_in(from: NodeId, report: wire::AgentReport) -> Result<Agent
         Report::Sessions(counts) => AgentReport::Sessions(SessionCounts {
             held: counts.held,
             shadowed: counts.shadowed,
-            unrefreshed: counts.unrefreshed,
             staleness: Duration::from_nanos(counts.staleness_ns),
         }),
         Report::Event(event) => AgentReport::Event(event_in(from, event)?),
@@ -76,7 +75,6 @@ pub(crate) fn report_out(report: AgentReport) -> Option<wire::AgentReport> {
         AgentReport::Sessions(counts) => Report::Sessions(wire::SessionCounts {
             held: counts.held,
             shadowed: counts.shadowed,
-            unrefreshed: counts.unrefreshed,
             staleness_ns: nanos(counts.staleness),
         }),
         AgentReport::Event(event) => Report::Event(event_out(event)?),
@@ -273,7 +271,6 @@ mod tests {
         comes_back(AgentReport::Sessions(SessionCounts {
             held: 1,
             shadowed: 2,
-            unrefreshed: 3,
             staleness: Duration::from_secs(4),
         }));
         comes_back(AgentReport::Event(Event::NodeDrained { node: NodeId(1) }));

@@ -1,7 +1,10 @@
 //! The transitions of [`MeshState`].
 
+use postcard::ser_flavors::Size;
+use postcard::serialize_with_flavor;
 use vpnmesh_core::{
-    ClientEntry, ClientId, NodeEntry, NodeId, NodeState, Order, Ratio, SiteEntry, SiteId, Version,
+    ClientEntry, ClientId, Membership, NodeEntry, NodeId, NodeState, Order, Ratio, SiteEntry,
+    SiteId, Version,
 };
 
 use super::{Effect, MeshState, Refusal, is_name, kind_for};
@@ -88,8 +91,7 @@ impl MeshState {
     fn put_node(&mut self, node: &NodeEntry) -> Result<Vec<Effect>, Refusal> {
         self.admit(node.id.0, &node.name, self.nodes.contains_key(&node.id))?;
         self.nodes.insert(node.id, node.clone());
-        self.membership().check().map_err(Refusal::Membership)?;
-        Ok(vec![self.membership_changed()])
+        self.joined()
     }
 
     fn put_client(&mut self, client: &ClientEntry) -> Result<Vec<Effect>, Refusal> {
@@ -99,14 +101,24 @@ impl MeshState {
             self.clients.contains_key(&client.id),
         )?;
         self.clients.insert(client.id, client.clone());
-        self.membership().check().map_err(Refusal::Membership)?;
-        Ok(vec![self.membership_changed()])
+        self.joined()
     }
 
     fn put_site(&mut self, site: &SiteEntry) -> Result<Vec<Effect>, Refusal> {
         self.admit(site.id.0, &site.name, self.sites.contains_key(&site.id))?;
         self.sites.insert(site.id, site.clone());
-        self.membership().check().map_err(Refusal::Membership)?;
+        self.joined()
+    }
+
+    /// Somebody joined or changed: whether all may know it.
+    fn joined(&mut self) -> Result<Vec<Effect>, Refusal> {
+        let membership = self.membership();
+        membership.check().map_err(Refusal::Membership)?;
+        let bytes = serialize_with_flavor(&membership, Size::default());
+        let (bytes, limit) = (bytes.unwrap_or(usize::MAX), Membership::MAX_ENCODED);
+        if bytes > limit {
+            return Err(Refusal::Full { bytes, limit });
+        }
         Ok(vec![self.membership_changed()])
     }
 
@@ -126,10 +138,6 @@ impl MeshState {
         }
         if !known && members.iter().any(|(other, _)| *other == id) {
             return Err(Refusal::OtherKind { id });
-        }
-        if !known && members.len() >= Self::MAX_MEMBERS {
-            let limit = Self::MAX_MEMBERS;
-            return Err(Refusal::Full { limit });
         }
         self.next_id = self.next_id.max(id.saturating_add(1));
         Ok(())

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 use vpnmesh_core::{
-    ClientEntry, ClientId, NodeEntry, NodeId, NodeState, OrderKind, PublicKey, Ratio, Region, Tier,
-    Version,
+    ClientEntry, ClientId, Membership, NodeEntry, NodeId, NodeState, OrderKind, PublicKey, Ratio,
+    Region, Tier, Version,
 };
 
 use super::{Effect, MeshState, Refusal};
@@ -39,6 +39,20 @@ fn with(commands: impl IntoIterator<Item = MeshCommand>) -> MeshState {
 
 fn apply(state: &mut MeshState, command: MeshCommand) -> Result<Vec<Effect>, Refusal> {
     state.apply(&LogEntry::after(state.version(), command))
+}
+
+#[test]
+fn nobody_joins_of_whom_the_others_could_not_be_told() {
+    let mut state = with([node(1), client(2)]);
+    let MeshCommand::PutNode(mut long) = node(3) else {
+        unreachable!("it makes a node")
+    };
+    let address = long.addresses[0];
+    long.addresses = vec![address; Membership::MAX_ENCODED / 8];
+    let refused = apply(&mut state, MeshCommand::PutNode(long)).unwrap_err();
+    assert!(matches!(refused, Refusal::Full { bytes, limit } if bytes > limit));
+    assert!(state.node(NodeId(3)).is_none() && state.node(NodeId(1)).is_some());
+    apply(&mut state, node(3)).unwrap();
 }
 
 #[test]

@@ -114,17 +114,15 @@ pub async fn link(agent: &AgentHandle, wanted: impl FnMut(&Link) -> bool) -> Lin
     }
 }
 
-/// Why the agent is not let in.
-pub async fn refusal(agent: &AgentHandle) -> String {
-    let failed = |link: &Link| match link {
-        Link::Refused { .. } => true,
-        Link::Down { reason, .. } => !reason.is_empty(),
-        Link::Up { .. } => false,
+/// Waits until the agent is told that it is not let in, and why. Not the first failure counts: a
+/// connection that the controller closes may break before its last words are read, and the agent
+/// tries again.
+pub async fn is_refused(agent: &AgentHandle, why: &str) {
+    let told = |link: &Link| match link {
+        Link::Refused { reason, .. } | Link::Down { reason, .. } => reason == why,
+        Link::Up { .. } => panic!("it was let in"),
     };
-    match link(agent, failed).await {
-        Link::Refused { reason, .. } | Link::Down { reason, .. } => reason,
-        Link::Up { .. } => unreachable!("excluded above"),
-    }
+    link(agent, told).await;
 }
 
 /// The first order for which `pick` has an answer.

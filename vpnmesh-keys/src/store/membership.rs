@@ -32,7 +32,7 @@ impl MembershipStore {
     ///
     /// # Errors
     /// [`Error::Read`], and [`Error::Damaged`] if the file does not hold a membership that `root`
-    /// signed. Removing it is safe: the next node that answers brings the newest one.
+    /// signed. Any other member of the mesh has one that will do.
     pub fn open(path: &Path, root: VerifyingKey) -> Result<Self, Error> {
         let mut store = Self::in_memory(root);
         store.path = Some(path.to_owned());
@@ -46,7 +46,7 @@ impl MembershipStore {
                 store.newest = Some(verified.map_err(|_| Error::Damaged {
                     path: path.to_owned(),
                     expected: "a membership signed by the pinned root key",
-                    way_out: "check the root key, or remove the file; a node will send the newest",
+                    way_out: "check the root key, or copy the file from another member of the mesh",
                 })?);
             }
             Err(Error::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
@@ -180,7 +180,7 @@ mod tests {
             fs::write(&path, &content).unwrap();
             let refused = MembershipStore::open(&path, pinned.verifying_key().clone());
             let message = refused.unwrap_err().to_string();
-            assert!(message.contains("remove the file"), "{message}");
+            assert!(message.contains("copy the file from another member"), "{message}");
             assert_eq!(fs::read(&path).unwrap(), content);
         }
     }

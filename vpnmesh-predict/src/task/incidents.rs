@@ -1,5 +1,6 @@
 //! Incidents of servers, seen in many metrics at once and without labels.
 
+use super::Rounds;
 use super::page::Plot;
 use super::report::{Finding, Report};
 use super::servers::Machine;
@@ -46,10 +47,14 @@ impl Terms {
     };
 }
 
-pub(super) fn evaluate(task: &str, machines: &[Machine], terms: Terms, seeds: &[u64]) -> Report {
+pub(super) fn evaluate(task: &str, machines: &[Machine], terms: Terms, rounds: &Rounds) -> Report {
     let mut report = Report::new(task);
-    let runs = seeds.iter().map(|&seed| {
-        let rated = machines.iter().map(|machine| rate(machine, terms, seed));
+    let runs = rounds.each("servers").map(|seed| {
+        let all = machines.len();
+        let rated = machines.iter().enumerate().map(|(done, machine)| {
+            (rounds.progress)(done, all, &format!("servers, seed {seed}"));
+            rate(machine, terms, seed)
+        });
         judge(machines, terms, &rated.collect::<Vec<Scores>>())
     });
     let runs: Vec<Judged> = runs.collect();

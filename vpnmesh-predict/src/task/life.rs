@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, concatenate, s};
 
+use super::Rounds;
 use super::disks::{self, Disk, Landmarks};
 use super::engines::Unit;
 use super::page::Plot;
@@ -19,13 +20,13 @@ use crate::measure::{
 };
 
 /// Remaining cycles, capped, by boosted trees over levels and slopes of many windows.
-pub(super) fn engines(train: &[Unit], test: &[Unit], seeds: &[u64]) -> Report {
+pub(super) fn engines(train: &[Unit], test: &[Unit], rounds: &Rounds) -> Report {
     let truth: Vec<f64> = test.iter().map(|unit| unit.left.min(CAP)).collect();
     let usual = Usual::of(train);
     let (x, y) = usual.table(train);
     let far = usual.ends(test);
     let (mut errors, mut costs) = (Vec::new(), Vec::new());
-    for &seed in seeds {
+    for seed in rounds.each("engines") {
         let mut said = fit_engines(&x, &y, seed).scores(far.view());
         said.iter_mut()
             .for_each(|value| *value = value.clamp(0.0, CAP));
@@ -178,10 +179,10 @@ impl Usual {
 }
 
 /// Failures of disks within 30 days.
-pub(super) fn disks(train: &[Disk], test: &[Disk], seeds: &[u64]) -> Report {
+pub(super) fn disks(train: &[Disk], test: &[Disk], rounds: &Rounds) -> Report {
     let far = disks::landmarks(test, |_, disk| disk.landmarks(disks::HORIZON, 0.0));
     let mut runs = Vec::new();
-    for &seed in seeds {
+    for seed in rounds.each("disks") {
         let judged = train_disks(train, seed);
         let scores = judged.scores(far.x.view());
         let said: Vec<f64> = scores

@@ -48,6 +48,9 @@ pub const NAMES: [&str; 14] = [
     "rtt",
 ];
 
+/// Hears how far the work is: parts that are done, all parts of this kind, and what begins now.
+pub type Progress = fn(usize, usize, &str);
+
 /// What to evaluate.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
@@ -59,6 +62,34 @@ pub struct Request<'a> {
     pub seed: u64,
     /// How many seeds: more cost time and tell the spread better.
     pub seeds: u64,
+    /// Hears how far the work is.
+    pub progress: Progress,
+}
+
+/// The seeds of an evaluation, and who hears of its progress.
+#[derive(Debug)]
+struct Rounds {
+    seeds: Vec<u64>,
+    progress: Progress,
+}
+
+impl Rounds {
+    fn new(request: Request<'_>) -> Self {
+        let seeds = (0..request.seeds.max(1)).map(|more| request.seed + more);
+        Self {
+            seeds: seeds.collect(),
+            progress: request.progress,
+        }
+    }
+
+    /// Each seed in turn, for one part of the work.
+    fn each(&self, what: &str) -> impl Iterator<Item = u64> {
+        let all = self.seeds.len();
+        self.seeds.iter().enumerate().map(move |(done, seed)| {
+            (self.progress)(done, all, &format!("{what}, seed {seed}"));
+            *seed
+        })
+    }
 }
 
 /// Trains and scores one task.
@@ -66,9 +97,7 @@ pub struct Request<'a> {
 /// # Errors
 /// [`Error::NoTask`] for an unknown name, and whatever is wrong with the data.
 pub fn evaluate(name: &str, request: Request<'_>) -> Result<Report, Error> {
-    let seeds: Vec<u64> = (0..request.seeds.max(1))
-        .map(|more| request.seed + more)
-        .collect();
+    let rounds = &Rounds::new(request);
     match name {
         "nsl_kdd" => {
             let targets = Targets {
@@ -83,7 +112,7 @@ pub fn evaluate(name: &str, request: Request<'_>) -> Result<Report, Error> {
                 ),
                 None => risk::split(&flows::nsl_kdd(request.data, false)?, true, request.seed),
             };
-            Ok(risk::evaluate(name, &train, &test, targets, &seeds))
+            Ok(risk::evaluate(name, &train, &test, targets, rounds))
         }
         "ddos_sdn" => {
             let targets = Targets {
@@ -92,7 +121,7 @@ pub fn evaluate(name: &str, request: Request<'_>) -> Result<Report, Error> {
                 all_known: true,
                 ..Targets::default()
             };
-            risk_task(name, request, flows::ddos_sdn, false, targets, &seeds)
+            risk_task(name, request, flows::ddos_sdn, false, targets, rounds)
         }
         "cicids2017" => risk_task(
             name,
@@ -100,14 +129,14 @@ pub fn evaluate(name: &str, request: Request<'_>) -> Result<Report, Error> {
             flows::cicids2017,
             false,
             Targets::default(),
-            &seeds,
+            rounds,
         ),
         "cicddos2019" => {
             let targets = Targets {
                 unseen: Some(0.90),
                 ..Targets::default()
             };
-            risk_task(name, request, flows::cicddos2019, true, targets, &seeds)
+            risk_task(name, request, flows::cicddos2019, true, targets, rounds)
         }
         "zeek_conn" => risk_task(
             name,
@@ -118,7 +147,7 @@ pub fn evaluate(name: &str, request: Request<'_>) -> Result<Report, Error> {
                 all_known: true,
                 ..Targets::default()
             },
-            &seeds,
+            rounds,
         ),
         "backblaze" => {
             let all = disks::read(request.data)?;
@@ -126,7 +155,7 @@ pub fn evaluate(name: &str, request: Request<'_>) -> Result<Report, Error> {
                 Some(train) => (disks::read(train)?, all),
                 None => halves(all, request.seed),
             };
-            Ok(life::disks(&train, &test, &seeds))
+            Ok(life::disks(&train, &test, rounds))
         }
         "cmapss" => {
             let (train, test) = match request.train {
@@ -144,7 +173,7 @@ pub fn evaluate(name: &str, request: Request<'_>) -> Result<Report, Error> {
                     (train, cuts.collect())
                 }
             };
-            Ok(life::engines(&train, &test, &seeds))
+            Ok(life::engines(&train, &test, rounds))
         }
         "site_traffic" => {
             let targets = [
@@ -157,7 +186,7 @@ pub fn evaluate(name: &str, request: Request<'_>) -> Result<Report, Error> {
                     nrmse: Some(0.095),
                 },
             ];
-            traffic_task(name, request, &[("", "site_traffic", 288, targets)], &seeds)
+            traffic_task(name, request, &[("", "site_traffic", 288, targets)], rounds)
         }
         "isp_5min" => {
             let target = |nrmse| {
@@ -183,7 +212,7 @@ pub fn evaluate(name: &str, request: Request<'_>) -> Result<Report, Error> {
                     target(0.038),
                 ),
             ];
-            traffic_task(name, request, &parts, &seeds)
+            traffic_task(name, request, &parts, rounds)
         }
         "od_small" => {
             let target = |nrmse| [Target { h: 1, nrmse: None }, Target { h: 12, nrmse }];
@@ -191,19 +220,19 @@ pub fn evaluate(name: &str, request: Request<'_>) -> Result<Report, Error> {
                 ("cmu: ", "cmu", 0, target(Some(0.25))),
                 ("bell_labs: ", "bell_labs", 0, target(None)),
             ];
-            traffic_task(name, request, &parts, &seeds)
+            traffic_task(name, request, &parts, rounds)
         }
         "smd" => Ok(incidents::evaluate(
             name,
             &servers::read(request.data)?,
             incidents::Terms::SMD,
-            &seeds,
+            rounds,
         )),
         "asd" => Ok(incidents::evaluate(
             name,
             &servers::read(request.data)?,
             incidents::Terms::ASD,
-            &seeds,
+            rounds,
         )),
         "nab" => {
             let train = request.train.map(single::read).transpose()?;
@@ -214,7 +243,7 @@ pub fn evaluate(name: &str, request: Request<'_>) -> Result<Report, Error> {
         }
         "rtt" => Ok(rtt::evaluate(
             &rtt::read(request.data, request.train)?,
-            &seeds,
+            rounds,
         )),
         _ => Err(Error::NoTask {
             name: name.to_owned(),
@@ -255,14 +284,14 @@ fn risk_task(
     read: fn(&Path) -> Result<Flows, Error>,
     by_kind: bool,
     targets: Targets,
-    seeds: &[u64],
+    rounds: &Rounds,
 ) -> Result<Report, Error> {
     let all = read(request.data)?;
     let (train, test) = match request.train {
         Some(train) => (read(train)?, all),
         None => risk::split(&all, by_kind, request.seed),
     };
-    Ok(risk::evaluate(name, &train, &test, targets, seeds))
+    Ok(risk::evaluate(name, &train, &test, targets, rounds))
 }
 
 type TrafficPart<'a> = (&'a str, &'a str, usize, [Target; 2]);
@@ -271,12 +300,12 @@ fn traffic_task(
     name: &str,
     request: Request<'_>,
     parts: &[TrafficPart<'_>],
-    seeds: &[u64],
+    rounds: &Rounds,
 ) -> Result<Report, Error> {
     let mut report = Report::new(name);
     for (label, file, day, targets) in parts {
         let split = traffic::read(file, request.data, request.train, *day)?;
-        traffic::evaluate(label, &split, targets, seeds, &mut report);
+        traffic::evaluate(label, &split, targets, rounds, &mut report);
     }
     Ok(report)
 }

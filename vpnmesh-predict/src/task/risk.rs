@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use ndarray::{Array2, Axis, s};
 
+use super::Rounds;
 use super::flows::Flows;
 use super::page::Plot;
 use super::report::{Finding, Report};
@@ -28,7 +29,7 @@ pub(super) fn evaluate(
     train: &Flows,
     test: &Flows,
     targets: Targets,
-    seeds: &[u64],
+    rounds: &Rounds,
 ) -> Report {
     let known: BTreeSet<&String> = train.kind.iter().collect();
     let unseen = test.rows(|at| !test.attack[at] || !known.contains(&test.kind[at]));
@@ -36,7 +37,7 @@ pub(super) fn evaluate(
     let sides = Sides { test, unseen };
     let mut runs: Vec<Measured> = Vec::new();
     let mut report = Report::new(task);
-    for &seed in seeds {
+    for seed in rounds.each("connections") {
         let guard = fit(train, targets.all_known, seed);
         let scores: Vec<f64> = test
             .x
@@ -59,7 +60,7 @@ pub(super) fn evaluate(
             ..sides.measure(&scores)
         });
     }
-    let baselines: Vec<(&'static str, Measured)> = baselines(train, test, seeds[0])
+    let baselines: Vec<(&'static str, Measured)> = baselines(train, test, rounds.seeds[0])
         .into_iter()
         .map(|(name, scores)| (name, sides.measure(&scores)))
         .collect();

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use ndarray::{Array2, ArrayView1, Axis, concatenate};
 
+use super::Rounds;
 use super::report::{Finding, Report};
 use crate::Error;
 use crate::learn::{BoostSettings, Boosted, Dice, Objective};
@@ -68,7 +69,7 @@ fn pair(at: usize, nodes: usize) -> (usize, usize) {
 }
 
 /// Forecasts [`AHEAD`] slices ahead.
-pub(super) fn evaluate(times: &Times, seeds: &[u64]) -> Report {
+pub(super) fn evaluate(times: &Times, rounds: &Rounds) -> Report {
     let (slices, pairs) = times.values.dim();
     let past = Past::of(times);
     let mut plain = [
@@ -79,7 +80,7 @@ pub(super) fn evaluate(times: &Times, seeds: &[u64]) -> Report {
     ];
     let mut runs: Vec<Errors> = Vec::new();
     let mut row = Vec::new();
-    for (run, &seed) in seeds.iter().enumerate() {
+    for (run, seed) in rounds.each("round-trip times").enumerate() {
         let model = fit(times, &past, seed);
         let mut errors = Errors::default();
         for t in times.begin - AHEAD..slices - AHEAD {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use ndarray::{Array2, Array3, s};
 
+use super::Rounds;
 use super::report::{Finding, Report};
 use super::series::{self, Demand};
 use crate::Error;
@@ -529,12 +530,14 @@ pub(super) fn evaluate(
     label: &str,
     split: &Split,
     targets: &[Target],
-    seeds: &[u64],
+    rounds: &Rounds,
     report: &mut Report,
 ) {
     for target in targets {
         let view = View::new(split, target.h);
-        let outcomes: Vec<Outcome> = seeds.iter().map(|&seed| forecast(&view, seed)).collect();
+        let what = format!("{label}{} steps ahead", target.h);
+        let outcomes = rounds.each(&what).map(|seed| forecast(&view, seed));
+        let outcomes: Vec<Outcome> = outcomes.collect();
         let nrmse: Vec<f64> = outcomes.iter().map(|o| o.ensemble.nrmse()).collect();
         let wape: Vec<f64> = outcomes.iter().map(|o| o.ensemble.wape()).collect();
         let beside = |pick: fn(&Errors) -> f64| -> Vec<(&'static str, f64)> {

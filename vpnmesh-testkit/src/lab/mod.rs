@@ -58,7 +58,7 @@ pub use error::Error;
 pub use fabric::Fabric;
 pub use host::{Host, UPLINK, UPLINK_MTU};
 pub use refusal::{Errno, REFUSED_EXIT_CODE, Refusal, probe_report};
-pub use suite::{Test, run_suite};
+pub use suite::{Test, refused, run_suite, tool_is_missing};
 
 pub use crate::link::Link;
 

@@ -9,6 +9,8 @@ use std::collections::{BinaryHeap, HashMap};
 use std::net::IpAddr;
 
 use vpnmesh_core::Timestamp;
+use vpnmesh_transport::Ecn;
+use vpnmesh_transport::class::bring_in;
 
 use super::counters::{Counters, Lateness, UplinkCounters};
 use super::flight::{Buffer, Flight, Packet, Stage, destination};
@@ -229,6 +231,11 @@ impl Network {
                 self.recycle(flight.packet.buffer);
                 return None;
             };
+            if self.pipe(into).model.link().congested {
+                let packet = &mut flight.packet;
+                // One that sees no marks stays as it is; a real router might drop it.
+                let _unmarked = bring_in(&mut packet.buffer[..packet.len], Ecn::Ce);
+            }
             flight.passed = passed;
             if out > flight.at {
                 flight.at = out;
@@ -314,6 +321,24 @@ mod tests {
         let path = network.counters(LinkId::Path(0, 2));
         assert_eq!((path.rx, path.tx, path.held.as_millis()), (1, 1, 111));
         assert_eq!(network.counters(LinkId::Path(0, 1)), Counters::default());
+    }
+
+    #[test]
+    fn a_congested_link_marks_what_may_be_marked() {
+        let mut network = network(2);
+        let link = Link {
+            congested: true,
+            ..Link::default()
+        };
+        network.set_link(LinkId::Path(0, 1), link);
+        for (sent, arrived) in [(0b00, 0b00), (0b01, 0b11), (0b10, 0b11), (0b11, 0b11)] {
+            send(&mut network, 0, address(1), 1, 0);
+            let Reverse(mut flight) = network.flights.pop().unwrap();
+            flight.packet.buffer[1] = sent;
+            network.flights.push(Reverse(flight));
+            let (_, packet) = network.poll_delivery(ms(0)).unwrap();
+            assert_eq!(packet.buffer[1], arrived);
+        }
     }
 
     #[test]

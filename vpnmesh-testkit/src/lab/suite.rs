@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use super::{Inside, Refusal, enter, probe_report};
+use crate::left_out::leave_out;
 
 /// A test by name; it panics if it fails.
 pub type Test = (&'static str, fn(Inside));
@@ -20,7 +21,7 @@ pub fn run_suite(suite: &str, tests: &[Test]) -> ExitCode {
     let filter = filter.unwrap_or_default();
     match enter() {
         Ok(inside) => run(inside, suite, tests, &filter),
-        Err(refusal) => leave_out(suite, &refusal),
+        Err(refusal) => refused(suite, &refusal),
     }
 }
 
@@ -39,11 +40,23 @@ fn run(inside: Inside, suite: &str, tests: &[Test], filter: &str) -> ExitCode {
     }
 }
 
-fn leave_out(suite: &str, refusal: &Refusal) -> ExitCode {
-    println!("LEFT OUT: {suite}: {refusal}");
-    println!("to allow it: {}", refusal.remedy());
-    println!("{}", probe_report());
-    let demanded = std::env::var("CI").is_ok_and(|ci| ci == "true") && !refusal.kernel_lacks_it();
-    println!("0 passed, {} failed", usize::from(demanded));
+/// What a suite is that needs `tool`, which this machine does not have.
+#[must_use]
+pub fn tool_is_missing(suite: &str, tool: &str) -> ExitCode {
+    let why = format!("{tool} is missing; scripts/test installs it");
+    end(leave_out(suite, &why, None))
+}
+
+/// What a suite is on a machine that refuses namespaces.
+#[must_use]
+pub fn refused(suite: &str, refusal: &Refusal) -> ExitCode {
+    let probe = probe_report();
+    let why = format!("{refusal}; to allow it: {}; {probe}", refusal.remedy());
+    let proof = refusal.kernel_lacks_it().then_some(probe.as_str());
+    end(leave_out(suite, &why, proof))
+}
+
+fn end(demanded: bool) -> ExitCode {
+    println!("0 passed, {} failed", u8::from(demanded));
     ExitCode::from(u8::from(demanded))
 }

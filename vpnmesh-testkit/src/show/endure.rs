@@ -48,6 +48,7 @@ pub(super) fn play(stage: &mut Stage, span: Duration) -> Result<(), Halt> {
         counted = events.len();
         stage.evidence.false_takeovers = counted as u64;
         stage.count_connections()?;
+        stage.evidence.endured = monotonic().since(since);
     }
     Ok(())
 }

@@ -29,6 +29,8 @@ pub(super) struct Evidence {
     pub(super) hit_by_death: u64,
     /// Takeovers without a lost holder, while nothing was wrong.
     pub(super) false_takeovers: u64,
+    /// How long these were watched for.
+    pub(super) endured: Duration,
     /// Sums of each client; at the end of the run only.
     pub(super) sums: Option<Vec<ClientSums>>,
     /// Broken connections and wrong bytes of each client until now.

@@ -65,14 +65,14 @@ pub(super) fn judge(evidence: &Evidence, rounds: Option<u32>) -> Vec<Promise> {
             "sites",
         ));
     }
-    let halted = evidence.halted.len() as u64;
-    promises.push(Promise::none(
-        "all",
-        "acts that could not be played to their end",
-        halted,
-        "acts",
-    ));
+    promises.push(halted(evidence));
     promises
+}
+
+fn halted(evidence: &Evidence) -> Promise {
+    let halted = evidence.halted.len() as u64;
+    let name = "acts that could not be played to their end";
+    Promise::none("all", name, halted, "acts")
 }
 
 /// Broken connections and wrong bytes of all clients.
@@ -187,20 +187,31 @@ fn zombies(evidence: &Evidence) -> [Promise; 2] {
     ]
 }
 
-/// The promises of the endurance run.
+/// The promises of an endurance run that was to last for `asked`.
 #[must_use]
-pub(super) fn judge_endurance(evidence: &Evidence) -> Vec<Promise> {
-    let takeovers = evidence.false_takeovers;
-    vec![
+pub(super) fn judge_endurance(evidence: &Evidence, asked: Duration) -> Vec<Promise> {
+    let minutes = |span: Duration| span.as_secs_f64() / 60.0;
+    let (broken, wrong) = tcp(evidence);
+    let mut promises = vec![
+        Promise::none("1", "TCP connections broken", broken, "connections"),
+        Promise::none("1", "bytes wrong", wrong, "bytes"),
         Promise::none(
             "1",
-            "TCP connections broken",
-            tcp(evidence).0,
-            "connections",
+            "false takeovers",
+            evidence.false_takeovers,
+            "takeovers",
         ),
-        Promise::none("1", "bytes wrong", tcp(evidence).1, "bytes"),
-        Promise::none("1", "false takeovers", takeovers, "takeovers"),
-    ]
+        Promise::at_least(
+            "1",
+            "watched",
+            Some(minutes(evidence.endured)),
+            minutes(asked),
+            "minutes",
+        ),
+    ];
+    promises.extend(downloads(evidence));
+    promises.push(halted(evidence));
+    promises
 }
 
 const EXCESS: Duration = Duration::from_millis(5);
@@ -345,6 +356,32 @@ mod tests {
         let mut evidence = good();
         evidence.silences = vec![evidence.silences[0].clone(); 60];
         assert_eq!(broken(&evidence, 30), [""; 0]);
+    }
+
+    #[test]
+    fn an_endurance_run_that_ends_early_did_not_hold() {
+        let asked = Duration::from_secs(3600);
+        let broken = |evidence: &Evidence| {
+            let promises = judge_endurance(evidence, asked);
+            promises.iter().filter(|promise| !promise.held).count()
+        };
+        let whole = Evidence {
+            endured: asked,
+            ..Evidence::default()
+        };
+        assert_eq!(broken(&whole), 0);
+        let mut early = whole.clone();
+        early.endured = asked - Duration::from_secs(1);
+        assert_eq!(broken(&early), 1);
+        let mut false_alarm = whole.clone();
+        false_alarm.false_takeovers = 1;
+        assert_eq!(broken(&false_alarm), 1);
+        let mut halted = whole;
+        halted.halted.push(Halted {
+            moment: moment(1),
+            why: "the lab broke".into(),
+        });
+        assert_eq!(broken(&halted), 1);
     }
 
     #[test]

@@ -176,7 +176,7 @@ impl<'a> Programme<'a> {
         }
         stage.evidence.sums = Some(sums.clone());
         let promises = match options.endure {
-            Some(_) => judge_endurance(&stage.evidence),
+            Some(asked) => judge_endurance(&stage.evidence, asked),
             None => judge(&stage.evidence, Some(options.rounds)),
         };
         let notes = stage.evidence.halted.iter();

@@ -320,13 +320,27 @@ pub(super) struct Taken {
 /// What keeps the mesh from being whole, by reports made after `since`.
 fn missing(said: &Said, since: Timestamp) -> Vec<String> {
     let mut missing = Vec::new();
-    let known = said.field(layout::controller().name, "nodes").as_array();
+    let controller = layout::controller().name;
+    let fresh = |name: &str| said.report(name).is_some_and(|report| report.at >= since);
+    let known = said.field(controller, "nodes").as_array();
     for node in known.into_iter().flatten() {
         if node["state"] != "Active" || node["connected"] != true {
             missing.push(format!("the controller to take {} back", node["name"]));
         }
     }
-    let fresh = |name: &str| said.report(name).is_some_and(|report| report.at >= since);
+    if !fresh(controller) || known.is_none() {
+        missing.push("the controller to lead".to_owned());
+    }
+    // Who does not know that a node is back does not go there once the controller is dead.
+    let membership = said.field(controller, "membership");
+    for place in layout::PLACES
+        .iter()
+        .filter(|place| matches!(place.part, Part::Node | Part::Client | Part::Site))
+    {
+        if said.field(place.name, "membership") != membership {
+            missing.push(format!("{} to know the membership in force", place.name));
+        }
+    }
     let nodes: BTreeSet<&str> = layout::all(Part::Node).map(|node| node.name).collect();
     for node in &nodes {
         let paths = said.field(node, "paths").as_object();

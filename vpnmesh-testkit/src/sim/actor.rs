@@ -11,7 +11,7 @@ use vpnmesh_transport::client::{ClientCommand, ClientEvent, ClientMachine};
 use vpnmesh_transport::node::{NodeCommand, NodeEvent, NodeMachine};
 use vpnmesh_transport::site::{SiteCommand, SiteEvent, SiteMachine};
 use vpnmesh_transport::trace::{Sizes, Trace};
-use vpnmesh_transport::{Entropy, Incarnation, Machine, SeededEntropy, Transmit};
+use vpnmesh_transport::{Ecn, Entropy, Incarnation, Machine, SeededEntropy, Transmit};
 
 use super::members::{self, Disk};
 
@@ -276,7 +276,7 @@ impl Journal {
 fn feed(machine: &mut impl Machine, input: Input, now: Timestamp) -> Option<Vec<u8>> {
     match input {
         Input::Datagram(from, mut payload) => {
-            let inner = machine.handle_datagram(from, &mut payload, now);
+            let inner = machine.handle_datagram(from, Ecn::NotEct, &mut payload, now);
             return inner.map(|inner| payload[inner].to_vec());
         }
         Input::Inner(packet) => machine.handle_inner(&packet, now),

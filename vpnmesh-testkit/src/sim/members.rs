@@ -10,7 +10,7 @@ use vpnmesh_transport::client::{ClientConfig, ClientTimers};
 use vpnmesh_transport::node::{NodeConfig, NodeTimers};
 use vpnmesh_transport::site::SiteConfig;
 use vpnmesh_transport::station::{StationConfig, Verifier};
-use vpnmesh_transport::{Ciphers, Entropy, Identity, Incarnation, Profile, SeededEntropy};
+use vpnmesh_transport::{Ciphers, Entropy, Identity, Incarnation, Marking, Profile, SeededEntropy};
 
 use super::ledger;
 use crate::link::derive_seed;
@@ -145,6 +145,7 @@ fn station(disk: &Disk, mut entropy: Box<dyn Entropy>) -> StationConfig {
         site_secret: None,
         membership: disk.membership.clone(),
         verifier: Box::new(Unsigned),
+        marking: Marking::default(),
     }
 }
 

@@ -18,7 +18,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::time::Duration;
 
-use vpnmesh_core::{ClientId, KeyUsage, NodeId, SessionId, SiteId, Tier, Timestamp};
+use vpnmesh_core::{ClientId, KeyUsage, NodeId, SessionId, SiteId, Tier, Timestamp, Version};
 
 use crate::flow::{FlowTable, InnerPacket};
 use crate::handshake::{Direction, direction};
@@ -27,9 +27,9 @@ use crate::message::{self, ClientMessage, HolderMessage};
 use crate::path::PathFigures;
 use crate::probe::{self, Prober};
 use crate::receipt::Fence;
-use crate::station::{Station, StationConfig};
+use crate::station::{Home, Station, StationConfig};
 use crate::wire::{self, Header};
-use crate::{DropReason, Error, Machine, Transmit};
+use crate::{DropReason, Ecn, Error, Floor, Machine, PeerProof, SecurityReport, Transmit};
 
 use generation::Generations;
 pub(crate) use holder::ActivateBody;
@@ -172,8 +172,12 @@ pub struct ClientReport {
     pub unrefreshed: bool,
     /// What the keys have done since the last handshake; `None` without a holder.
     pub keys: Option<KeyUsage>,
+    /// What protects the session; `None` without a holder.
+    pub security: Option<SecurityReport>,
     /// Sites that confirmed the newest receipt.
     pub sites_ready: usize,
+    /// The membership in force here.
+    pub membership: Version,
     /// Packets dropped, by reason.
     pub drops: BTreeMap<DropReason, u64>,
     /// Worst lateness of the own thread since the last report.
@@ -338,6 +342,7 @@ impl ClientMachine {
     fn handle_packet(
         &mut self,
         from: SocketAddr,
+        ecn: Ecn,
         datagram: &mut [u8],
         now: Timestamp,
     ) -> Result<Option<Range<usize>>, DropReason> {
@@ -355,7 +360,8 @@ impl ClientMachine {
         };
         #[cfg(feature = "testing")]
         let keys = holder.leg.channel(header.index).map(|channel| channel.id);
-        let (node, opened) = (holder.node, holder.leg.open(&header, from, datagram, now)?);
+        let opened = holder.leg.open(&header, from, ecn, datagram, now)?;
+        let node = holder.node;
         let confirmed =
             header.index == holder.leg.newest().local_index && holder.activation.take().is_some();
         #[cfg(feature = "testing")]
@@ -383,6 +389,7 @@ impl ClientMachine {
             }
             Opened::Control { closed: true, .. } => self.handle_closed(node, now),
             Opened::Control { .. } | Opened::Nothing => {}
+            Opened::Dropped(reason) => self.station.out.drop_because(reason),
         }
         if confirmed {
             self.handle_activated(node, now);
@@ -395,10 +402,7 @@ impl ClientMachine {
     /// An inner packet from a holder: it must be for us, from behind a site or another client.
     fn accept(&self, packet: &[u8]) -> Result<(), DropReason> {
         let inner = InnerPacket::parse(packet).ok_or(DropReason::Malformed)?;
-        let membership = &self.station.membership;
-        let known = membership.site_at(inner.source).is_some()
-            || membership.client_at(inner.source).is_some();
-        if !known {
+        if self.station.home_of(inner.source) == Home::Nowhere {
             return Err(DropReason::NotAllowedSource);
         }
         if !self.owns(inner.destination) {
@@ -408,8 +412,7 @@ impl ClientMachine {
     }
 
     fn owns(&self, address: IpAddr) -> bool {
-        let me = self.station.membership.client(self.me);
-        me.is_some_and(|me| me.prefixes.iter().any(|prefix| prefix.contains(address)))
+        self.station.home_of(address) == Home::Client(self.me)
     }
 
     fn send(&mut self, packet: &[u8], now: Timestamp) -> Result<(), DropReason> {
@@ -559,6 +562,24 @@ impl ClientMachine {
         }
     }
 
+    /// What protects the session; `None` without a holder.
+    #[must_use]
+    pub fn security_report(&self, now: Timestamp) -> Option<SecurityReport> {
+        let holder = self.active.as_ref()?;
+        let context = self.generations.context(holder.generation)?;
+        Some(SecurityReport {
+            profile: context.profile,
+            kem: Some(context.profile.kem()), // members of a mesh make no other exchange
+            cipher: context.cipher,
+            peer: PeerProof::Membership,
+            key_age: self.usage.until(now).age,
+            floor: Some(Floor {
+                generation: holder.generation,
+                number: holder.number,
+            }),
+        })
+    }
+
     fn report(&mut self, now: Timestamp) -> ClientReport {
         let newest = self
             .statement()
@@ -573,11 +594,13 @@ impl ClientMachine {
             roster: self.generations.roster_nodes(),
             unrefreshed: self.unrefreshed_since.is_some(),
             keys: self.active.as_ref().map(|_| self.usage.until(now)),
+            security: self.security_report(now),
             sites_ready: self
                 .ties
                 .values()
                 .filter(|tie| tie.has_answered(newest))
                 .count(),
+            membership: self.station.version(),
             drops: self.station.out.drops().clone(),
             lateness: self.station.take_lateness(),
         }
@@ -615,6 +638,7 @@ impl Machine for ClientMachine {
     fn handle_datagram(
         &mut self,
         from: SocketAddr,
+        ecn: Ecn,
         data: &mut [u8],
         now: Timestamp,
     ) -> Option<Range<usize>> {
@@ -631,7 +655,7 @@ impl Machine for ClientMachine {
             let reply = self.prober.handle_reply(from, data, now);
             self.station.out.count(reply);
         } else {
-            let result = self.handle_packet(from, data, now);
+            let result = self.handle_packet(from, ecn, data, now);
             return self.station.out.count(result).flatten();
         }
         self.flush(now);

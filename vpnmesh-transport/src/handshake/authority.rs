@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use vpnmesh_core::{PublicKey, Secret};
 
+use super::exchange::Pq;
 use super::identity::{Established, Identity, Incarnation, Refusal};
 #[cfg(doc)]
 use super::wire::{MAX_RESPONSE, SINGLE_RESPONSE};
@@ -25,6 +26,8 @@ pub struct ResponderConfig {
     pub profiles: Profiles,
     /// The packet ciphers that we are willing to use. Default: what suits this machine.
     pub ciphers: Ciphers,
+    /// Which key exchanges are served.
+    pub pq: Pq,
 }
 
 /// What the caller knows about its load.

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use vpnmesh_core::{PublicKey, Secret};
 
+use super::exchange::Exchange;
 use crate::entropy::{self, Entropy};
-use crate::suite::{Cipher, CryptoSuite, DhKey, Profile};
+use crate::kdf::{self, label};
+use crate::suite::{Cipher, CryptoSuite, DhKey, Kem, Profile};
 
 /// A static X25519 key pair: what a member is known by. It computes on the provider it was made
 /// with.
@@ -122,10 +124,24 @@ pub struct Established {
     pub initiator: bool,
     /// The peer's life.
     pub peer_incarnation: Incarnation,
-    /// The post-quantum key exchange, for reports.
-    pub kem: &'static str,
+    /// The key exchange that both ends agreed on.
+    pub exchange: Exchange,
     /// The provider, for reports.
     pub provider: &'static str,
+}
+
+impl Established {
+    /// A secret for `purpose` that both ends have and that leads to no key of the session.
+    #[must_use]
+    pub fn export(&self, purpose: &[u8]) -> Secret<32> {
+        kdf::derive(&[], &[self.root.expose()], label::EXPORT, &[purpose])
+    }
+
+    /// The post-quantum half of the key exchange; `None` if there was none.
+    #[must_use]
+    pub const fn kem(&self) -> Option<Kem> {
+        self.exchange.kem(self.profile)
+    }
 }
 
 /// Why a responder refuses, as it tells the initiator under authentication.
@@ -146,9 +162,24 @@ pub enum Refusal {
     Busy,
     /// The responder's own rules say no.
     NotAllowed,
+    /// The key exchange is not served: the responder requires ML-KEM, or has it switched off.
+    Exchange,
 }
 
 impl Refusal {
+    /// Its name in records.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Profile => "profile",
+            Self::Cipher => "cipher",
+            Self::Stale { .. } => "stale",
+            Self::Busy => "busy",
+            Self::NotAllowed => "not_allowed",
+            Self::Exchange => "exchange",
+        }
+    }
+
     pub(crate) fn encode(self) -> [u8; Self::LEN] {
         let (code, value): (u8, u64) = match self {
             Self::Profile => (1, 0),
@@ -156,6 +187,7 @@ impl Refusal {
             Self::Stale { seen } => (3, seen),
             Self::Busy => (4, 0),
             Self::NotAllowed => (5, 0),
+            Self::Exchange => (6, 0),
         };
         let mut bytes = [0; Self::LEN];
         bytes[0] = code;
@@ -172,6 +204,7 @@ impl Refusal {
             3 => Some(Self::Stale { seen: value }),
             4 => Some(Self::Busy),
             5 => Some(Self::NotAllowed),
+            6 => Some(Self::Exchange),
             _ => None,
         }
     }

@@ -6,10 +6,11 @@ use std::time::Duration;
 use vpnmesh_core::{PublicKey, Secret, Timestamp};
 
 use super::chunk;
+use super::exchange::Exchange;
 use super::identity::{Established, Identity, Incarnation, Refusal};
 use super::mac::{self, Cookie, MacKey};
 use super::noise::{Mixed, Noise};
-use super::wire::{self, AnswerPayload, AnswerView, HelloPayload, MAX_OPTIONS, MODE_EXCHANGE};
+use super::wire::{self, AnswerPayload, AnswerView, HelloPayload, MAX_OPTIONS, NO_COMMITMENT};
 use crate::entropy::Entropy;
 use crate::suite::{Ciphers, CryptoSuite, KemSecret, Profile};
 use crate::{DropReason, Error};
@@ -27,6 +28,8 @@ pub struct Attempt<'a> {
     pub site_secret: Option<&'a Secret<32>>,
     /// The profile; the responder serves it or refuses.
     pub profile: Profile,
+    /// The key exchange; the responder serves it or refuses.
+    pub exchange: Exchange,
     /// The packet ciphers that we are willing to use.
     pub ciphers: Ciphers,
     /// Our life.
@@ -63,11 +66,13 @@ pub struct Initiator {
     peer: PublicKey,
     site_secret: Option<Secret<32>>,
     profile: Profile,
+    exchange: Exchange,
     ciphers: Ciphers,
     local_index: u32,
     /// `None` once the attempt is used up.
     noise: Option<Noise>,
-    kem: Box<dyn KemSecret>,
+    /// `None` without ML-KEM.
+    kem: Option<Box<dyn KemSecret>>,
     back: MacKey,
     /// A and all K, without mac2.
     flight: Vec<Vec<u8>>,
@@ -103,12 +108,19 @@ impl Initiator {
         let Attempt {
             suite,
             profile,
+            exchange,
             local_index,
             ..
         } = attempt;
-        let pair = (suite.kem_generate)(profile.kem(), entropy);
-        let (chunks, commitment) = chunk::cut(profile, local_index, &pair.public);
-        let header = wire::header_a(profile, local_index);
+        let (kem, chunks, commitment) = match exchange.kem(profile) {
+            Some(kem) => {
+                let pair = (suite.kem_generate)(kem, entropy);
+                let (chunks, commitment) = chunk::cut(profile, local_index, &pair.public);
+                (Some(pair.secret), chunks, commitment)
+            }
+            None => (None, Vec::new(), NO_COMMITMENT),
+        };
+        let header = wire::header_a(profile, exchange, local_index);
         let noise = Noise::initiator(
             &suite,
             profile,
@@ -138,10 +150,11 @@ impl Initiator {
             peer: attempt.peer,
             site_secret: attempt.site_secret.map(Secret::duplicate),
             profile,
+            exchange,
             ciphers: attempt.ciphers,
             local_index,
             noise: Some(noise),
-            kem: pair.secret,
+            kem,
             back: MacKey::back(&attempt.identity.public(), &mac1),
             flight,
             handed_out: 0,
@@ -228,7 +241,7 @@ impl Initiator {
 
     fn handle_answer(&mut self, datagram: &[u8]) -> Result<Progress, DropReason> {
         self.check_mac(datagram)?;
-        let answer = AnswerView::parse(datagram, self.profile.kem())?;
+        let answer = AnswerView::parse(datagram, self.exchange.kem(self.profile))?;
         if !answer.halved {
             return self.open(answer.ciphertext, answer.noise);
         }
@@ -238,7 +251,8 @@ impl Initiator {
 
     fn handle_half(&mut self, datagram: &[u8]) -> Result<Progress, DropReason> {
         self.check_mac(datagram)?;
-        let half = wire::parse_answer_chunk(datagram, self.profile.kem())?;
+        let kem = self.exchange.kem(self.profile);
+        let half = wire::parse_answer_chunk(datagram, kem.ok_or(DropReason::Malformed)?)?;
         self.half = Some(half.to_vec());
         self.join()
     }
@@ -250,19 +264,19 @@ impl Initiator {
             return Ok(Progress::Waiting);
         };
         let datagram = datagram.clone();
-        let answer = AnswerView::parse(&datagram, self.profile.kem())?;
+        let answer = AnswerView::parse(&datagram, self.exchange.kem(self.profile))?;
         let ciphertext = [half, answer.ciphertext].concat();
         self.open(&ciphertext, answer.noise)
     }
 
     fn open(&mut self, ciphertext: &[u8], message: &[u8]) -> Result<Progress, DropReason> {
-        let secret = self
-            .kem
-            .decapsulate(ciphertext)
-            .ok_or(DropReason::Malformed)?;
-        let mixed = Mixed::Answer {
-            secret: &secret,
-            ciphertext,
+        let secret = match &self.kem {
+            Some(kem) => Some(kem.decapsulate(ciphertext).ok_or(DropReason::Malformed)?),
+            None => None,
+        };
+        let mixed = match &secret {
+            Some(secret) => Mixed::Answer { secret, ciphertext },
+            None => Mixed::Classical,
         };
         let payload = self.read(mixed, message)?;
         // the message is authentic: whatever is wrong with it now ends the attempt
@@ -284,7 +298,7 @@ impl Initiator {
             payload: payload.options.to_vec(),
             initiator: true,
             peer_incarnation: payload.incarnation,
-            kem: self.profile.kem().name(),
+            exchange: self.exchange,
             provider: self.suite.name,
         })))
     }
@@ -303,7 +317,7 @@ impl Initiator {
             return Err(DropReason::Forged);
         }
         let noise = self.noise.as_mut().ok_or(DropReason::Stale)?;
-        noise.mix(self.site_secret.as_ref(), MODE_EXCHANGE, mixed);
+        noise.mix(self.site_secret.as_ref(), self.exchange.code(), mixed);
         let payload = noise.read(message);
         self.forged += u32::from(payload.is_none());
         payload.ok_or(DropReason::Forged)

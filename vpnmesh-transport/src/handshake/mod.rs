@@ -14,12 +14,13 @@
 //!
 //! The responder never sends more bytes than it received from an address that proved nothing,
 //! keeps one slot per configured peer, and under load asks for a cookie before any expensive work.
-//! The mode with static ML-KEM keys is not part of this version: the responder is authenticated by
-//! X25519, the session keys are hybrid.
+//! Both ends are authenticated by X25519; the session keys are hybrid unless both ends want them
+//! otherwise, see [`Pq`]. Without ML-KEM there is no K.
 
 mod authority;
 mod budget;
 mod chunk;
+mod exchange;
 mod identity;
 mod initiator;
 #[cfg(test)]
@@ -35,6 +36,7 @@ mod slot;
 mod wire;
 
 pub use authority::{Authority, Decision, Load, Outcome, Request, ResponderConfig};
+pub use exchange::{Exchange, Pq};
 pub use identity::{Established, Identity, Incarnation, Refusal};
 pub use initiator::{Attempt, Initiator, Progress};
 pub use mac::Cookie;

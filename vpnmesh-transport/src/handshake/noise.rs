@@ -32,13 +32,15 @@ pub(super) struct Split {
     pub(super) handshake_hash: [u8; 32],
 }
 
-/// What psk2 is made of: an answer has a KEM secret, a refusal has none.
+/// What psk2 is made of: an answer has a KEM secret, unless both ends agreed to go without; a refusal
+/// has none.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Mixed<'a> {
     Answer {
         secret: &'a Secret<32>,
         ciphertext: &'a [u8],
     },
+    Classical,
     Refusal,
 }
 
@@ -143,6 +145,10 @@ pub(super) fn psk2(
             let transcript = kdf::digest(label::TRANSCRIPT, &[hash, &ciphertexts]);
             let info: [&[u8]; 2] = [&context, &transcript];
             kdf::derive(salt, &[secret.expose()], label::PSK2, &info)
+        }
+        Mixed::Classical => {
+            let transcript = kdf::digest(label::TRANSCRIPT, &[hash]);
+            kdf::derive(salt, &[], label::CLASSICAL, &[&context, &transcript])
         }
         Mixed::Refusal => {
             let transcript = kdf::digest(label::TRANSCRIPT, &[hash]);

@@ -7,6 +7,7 @@ use vpnmesh_core::{PublicKey, Timestamp};
 use super::authority::{Authority, Decision, Load, Outcome, Request, ResponderConfig};
 use super::budget::SourceBudget;
 use super::chunk::Chunks;
+use super::exchange::{Exchange, Pq};
 use super::identity::{Established, Refusal};
 use super::mac::{self, CookieJar, MacKey};
 use super::meter::LoadMeter;
@@ -14,7 +15,7 @@ use super::noise::{Mixed, Noise};
 use super::ring::OvertakingRing;
 use super::slot::{Freshness, FreshnessTable, Recent, Slot, SlotTable};
 use super::wire::{
-    self, AnswerPayload, ChunkView, HelloPayload, HelloView, MAX_RESPONSE, MODE_EXCHANGE,
+    self, AnswerPayload, ChunkView, HelloPayload, HelloView, MAX_RESPONSE, NO_COMMITMENT,
 };
 use crate::DropReason;
 use crate::entropy::Entropy;
@@ -74,6 +75,11 @@ impl Responder {
         self.config.profiles = profiles;
     }
 
+    /// Sets which key exchanges are served from now on. Handshakes that run are not touched.
+    pub const fn set_pq(&mut self, pq: Pq) {
+        self.config.pq = pq;
+    }
+
     /// A handshake datagram of an initiator (type A or K) arrived from `from`.
     pub fn handle_datagram(
         &mut self,
@@ -124,7 +130,7 @@ impl Responder {
         }
         let mac1 = mac::mac1(arrival.datagram).ok_or(DropReason::Malformed)?;
         if self.recent.contains(&mac1) {
-            return Err(self.seen_again(&arrival, hello.sender, &mac1));
+            return self.seen_again(&arrival, hello.sender, &mac1);
         }
         if arrival.load == Load::Heavy && !self.budget.take(arrival.from, arrival.now) {
             return Err(DropReason::QueueFull);
@@ -138,12 +144,18 @@ impl Responder {
         self.recent.add(mac1);
         let payload = HelloPayload::decode(&payload).ok_or(DropReason::Malformed)?;
         let back = MacKey::back(&peer, &mac1);
-        let cipher = match self.judge(&hello, &peer, &payload, arrival.now)? {
-            Ok(cipher) => cipher,
+        let (exchange, cipher) = match self.judge(&hello, &peer, &payload, arrival.now)? {
+            Ok(agreed) => agreed,
             Err(refusal) => {
-                let reply = refuse(&self.config, &mut noise, &back, hello.sender, refusal)?;
+                let place = (hello.mode, &back, hello.sender);
+                let reply = refuse(&self.config, &mut noise, place, refusal)?;
                 return Ok(Outcome::refused(reply));
             }
+        };
+        let chunks = match exchange {
+            Exchange::Hybrid => Some(Chunks::new(hello.profile, payload.commitment)),
+            Exchange::Classical if payload.commitment == NO_COMMITMENT => None,
+            Exchange::Classical => return Err(DropReason::Malformed),
         };
         let slot = Slot {
             peer,
@@ -152,20 +164,28 @@ impl Responder {
             mac1,
             back,
             profile: hello.profile,
+            exchange,
             cipher,
             incarnation: payload.incarnation,
             options: payload.options.to_vec(),
-            chunks: Chunks::new(hello.profile, payload.commitment),
+            chunks,
             noise: Some(noise),
             answer: None,
             received: arrival.datagram.len(),
             sent: 0,
             born: arrival.now,
         };
-        if !self.slots.insert(slot, arrival.now) {
+        let (from, now) = (arrival.from, arrival.now);
+        if !self.slots.insert(slot, now) {
             return Err(DropReason::QueueFull);
         }
-        self.take_overtaking(hello.sender, arrival)
+        match exchange {
+            Exchange::Hybrid => self.take_overtaking(hello.sender, arrival),
+            Exchange::Classical => {
+                let slot = self.slots.find(from, hello.sender, now);
+                answer(&self.config, slot.ok_or(DropReason::QueueFull)?, arrival)
+            }
+        }
     }
 
     fn handle_chunk(&mut self, mut arrival: Arrival<'_>) -> Result<Outcome, DropReason> {
@@ -179,7 +199,8 @@ impl Responder {
         }
         let slot = self.slots.find(from, chunk.sender, now);
         let slot = slot.ok_or(DropReason::UnknownChunk)?;
-        let whole = slot.chunks.offer(&chunk)?;
+        let chunks = slot.chunks.as_mut().ok_or(DropReason::UnknownChunk)?;
+        let whole = chunks.offer(&chunk)?;
         slot.received += arrival.datagram.len();
         if !whole {
             return Ok(Outcome::default());
@@ -216,19 +237,23 @@ impl Responder {
         }))
     }
 
-    /// An A that was opened before: it counts for the bytes of its slot, no more.
+    /// An A that was opened before: it counts for the bytes of its slot, no more; without ML-KEM it
+    /// is the whole request, and asks for the answer once more.
     fn seen_again(
         &mut self,
         arrival: &Arrival<'_>,
         sender: u32,
         mac1: &[u8; wire::MAC],
-    ) -> DropReason {
+    ) -> Result<Outcome, DropReason> {
         match self.slots.find(arrival.from, sender, arrival.now) {
             Some(slot) if slot.mac1 == *mac1 => {
                 slot.received += arrival.datagram.len();
-                DropReason::Duplicate
+                match slot.exchange {
+                    Exchange::Hybrid => Err(DropReason::Duplicate),
+                    Exchange::Classical => repeat(slot),
+                }
             }
-            Some(_) | None => DropReason::Replayed,
+            Some(_) | None => Err(DropReason::Replayed),
         }
     }
 
@@ -263,7 +288,7 @@ impl Responder {
         peer: &PublicKey,
         payload: &HelloPayload<'_>,
         now: Timestamp,
-    ) -> Result<Result<Cipher, Refusal>, DropReason> {
+    ) -> Result<Result<(Exchange, Cipher), Refusal>, DropReason> {
         match self
             .freshness
             .record(*peer, payload.incarnation, payload.counter)
@@ -275,11 +300,16 @@ impl Responder {
             }
             Freshness::Stale { .. } => return Err(DropReason::Stale),
         }
-        if !self.config.profiles.contains(hello.profile) || hello.mode != MODE_EXCHANGE {
+        if !self.config.profiles.contains(hello.profile) {
             return Ok(Err(Refusal::Profile));
         }
+        let exchange = Exchange::from_code(hello.mode);
+        let Some(exchange) = exchange.filter(|exchange| self.config.pq.serves(*exchange)) else {
+            return Ok(Err(Refusal::Exchange));
+        };
         let common = self.config.ciphers.and(payload.ciphers);
-        Ok(common.best_for(hello.profile).ok_or(Refusal::Cipher))
+        let cipher = common.best_for(hello.profile).ok_or(Refusal::Cipher);
+        Ok(cipher.map(|cipher| (exchange, cipher)))
     }
 
     /// Keeps a chunk whose A may still come; not under load.
@@ -334,16 +364,21 @@ struct Opened {
     payload: Vec<u8>,
 }
 
-/// All chunks are here: asks the authority, then answers. The slot's handshake is used up.
+/// The whole request is here: asks the authority, then answers. The slot's handshake is used up.
 fn answer(
     config: &ResponderConfig,
     slot: &mut Slot,
     arrival: Arrival<'_>,
 ) -> Result<Outcome, DropReason> {
     let mut noise = slot.noise.take().ok_or(DropReason::Duplicate)?;
-    let key = slot.chunks.key().ok_or(DropReason::UnknownChunk)?;
-    let sealed = (config.suite.kem_encapsulate)(slot.profile.kem(), &key, arrival.entropy);
-    let (ciphertext, secret) = sealed.ok_or(DropReason::WeakKey)?;
+    let sealed = match (&slot.chunks, slot.exchange.kem(slot.profile)) {
+        (Some(chunks), Some(kem)) => {
+            let key = chunks.key().ok_or(DropReason::UnknownChunk)?;
+            let sealed = (config.suite.kem_encapsulate)(kem, &key, arrival.entropy);
+            Some(sealed.ok_or(DropReason::WeakKey)?)
+        }
+        (None, _) | (_, None) => None,
+    };
     let request = Request {
         peer: slot.peer,
         from: slot.from,
@@ -364,16 +399,17 @@ fn answer(
             payload,
         } => (local_index, payload),
         Decision::Refuse(refusal) => {
-            let reply = refuse(config, &mut noise, &slot.back, slot.sender, refusal)?;
+            let place = (slot.exchange.code(), &slot.back, slot.sender);
+            let reply = refuse(config, &mut noise, place, refusal)?;
             slot.sent += reply.len();
             return Ok(Outcome::refused(reply));
         }
     };
-    let mixed = Mixed::Answer {
-        secret: &secret,
-        ciphertext: &ciphertext,
+    let (mixed, ciphertext) = match &sealed {
+        Some((ciphertext, secret)) => (Mixed::Answer { secret, ciphertext }, &ciphertext[..]),
+        None => (Mixed::Classical, &[][..]),
     };
-    noise.mix(config.site_secret.as_ref(), MODE_EXCHANGE, mixed);
+    noise.mix(config.site_secret.as_ref(), slot.exchange.code(), mixed);
     let payload = AnswerPayload {
         sender: local_index,
         incarnation: config.incarnation,
@@ -382,7 +418,7 @@ fn answer(
     };
     let message = noise.write(&payload.encode()).ok_or(DropReason::WeakKey)?;
     let split = noise.finish(slot.cipher).ok_or(DropReason::Malformed)?;
-    let mut replies = wire::encode_answer(slot.sender, &ciphertext, &message);
+    let mut replies = wire::encode_answer(slot.sender, ciphertext, &message);
     replies
         .iter_mut()
         .for_each(|datagram| slot.back.append(datagram));
@@ -401,7 +437,7 @@ fn answer(
         payload: std::mem::take(&mut slot.options),
         initiator: false,
         peer_incarnation: slot.incarnation,
-        kem: slot.profile.kem().name(),
+        exchange: slot.exchange,
         provider: config.suite.name,
     };
     Ok(Outcome {
@@ -411,7 +447,7 @@ fn answer(
     })
 }
 
-/// The chunks came once more: the answer was lost. It is repeated once.
+/// The request came once more: the answer was lost. It is repeated once.
 fn repeat(slot: &mut Slot) -> Result<Outcome, DropReason> {
     let replies = slot.answer.take().ok_or(DropReason::Duplicate)?;
     if !slot.may_send(&replies) {
@@ -427,11 +463,10 @@ fn repeat(slot: &mut Slot) -> Result<Outcome, DropReason> {
 fn refuse(
     config: &ResponderConfig,
     noise: &mut Noise,
-    back: &MacKey,
-    receiver: u32,
+    (mode, back, receiver): (u8, &MacKey, u32),
     refusal: Refusal,
 ) -> Result<Vec<u8>, DropReason> {
-    noise.mix(config.site_secret.as_ref(), MODE_EXCHANGE, Mixed::Refusal);
+    noise.mix(config.site_secret.as_ref(), mode, Mixed::Refusal);
     let message = noise.write(&refusal.encode()).ok_or(DropReason::WeakKey)?;
     let mut reply = wire::encode_refusal(receiver, &message);
     back.append(&mut reply);

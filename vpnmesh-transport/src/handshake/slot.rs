@@ -7,6 +7,7 @@ use std::time::Duration;
 use vpnmesh_core::{PublicKey, Timestamp};
 
 use super::chunk::Chunks;
+use super::exchange::Exchange;
 use super::identity::Incarnation;
 use super::mac::MacKey;
 use super::noise::Noise;
@@ -23,10 +24,12 @@ pub(super) struct Slot {
     pub(super) mac1: [u8; MAC],
     pub(super) back: MacKey,
     pub(super) profile: Profile,
+    pub(super) exchange: Exchange,
     pub(super) cipher: Cipher,
     pub(super) incarnation: Incarnation,
     pub(super) options: Vec<u8>,
-    pub(super) chunks: Chunks,
+    /// `None` without ML-KEM: A is all there is.
+    pub(super) chunks: Option<Chunks>,
     /// Gone once answered or refused.
     pub(super) noise: Option<Noise>,
     /// The stored answer, until it was repeated.
@@ -256,10 +259,11 @@ mod tests {
             mac1: [0; MAC],
             back: MacKey::towards(&PublicKey(key)),
             profile: Profile::Standard,
+            exchange: Exchange::Hybrid,
             cipher: Cipher::Aes256Gcm,
             incarnation: life(1, 1),
             options: Vec::new(),
-            chunks: Chunks::new(Profile::Standard, [0; 32]),
+            chunks: Some(Chunks::new(Profile::Standard, [0; 32])),
             noise: None,
             answer: None,
             received: 100,

@@ -14,8 +14,10 @@
 //! ```
 //!
 //! `Standard` and `Light`: A has 197 bytes and the options, K 1 224, R 1 189 and the options.
-//! `High`: the key is in two K of 856 bytes, the ciphertext in R-chunk and R.
+//! `High`: the key is in two K of 856 bytes, the ciphertext in R-chunk and R. The mode is the code of
+//! the [`Exchange`]. Without ML-KEM there is no K, R has no parts, and the commitment is zero.
 
+use super::exchange::Exchange;
 use super::identity::Incarnation;
 use crate::DropReason;
 use crate::suite::{Cipher, Ciphers, Kem, Profile};
@@ -77,8 +79,8 @@ impl<'a> HelloView<'a> {
     }
 }
 
-pub(super) fn header_a(profile: Profile, sender: u32) -> HeaderA {
-    header_of(TYPE_A, profile.code(), MODE_EXCHANGE, sender)
+pub(super) fn header_a(profile: Profile, exchange: Exchange, sender: u32) -> HeaderA {
+    header_of(TYPE_A, profile.code(), exchange.code(), sender)
 }
 
 /// The encrypted payload of A.
@@ -175,19 +177,16 @@ pub(super) struct AnswerView<'a> {
 }
 
 impl<'a> AnswerView<'a> {
-    pub(super) fn parse(datagram: &'a [u8], kem: Kem) -> Result<Self, DropReason> {
+    /// Reads an answer of an exchange with this KEM.
+    pub(super) fn parse(datagram: &'a [u8], kem: Option<Kem>) -> Result<Self, DropReason> {
         let header = header(datagram, TYPE_R)?;
-        let halved = match (header[2], header[3]) {
-            (1, 0) => false,
-            (2, 0) => true,
+        let (halved, ciphertext_len) = match (header[2], header[3], kem) {
+            (0, 0, None) => (false, 0),
+            (1, 0, Some(kem)) => (false, kem.ciphertext_len()),
+            (2, 0, Some(kem)) => (true, second_half(kem)),
             _ => return Err(DropReason::Malformed),
         };
         let body = body(datagram)?;
-        let ciphertext_len = if halved {
-            second_half(kem)
-        } else {
-            kem.ciphertext_len()
-        };
         let split = body.split_at_checked(ciphertext_len);
         let (ciphertext, noise) = split.ok_or(DropReason::Malformed)?;
         let smallest = 32 + AnswerPayload::FIXED + 16;
@@ -202,10 +201,12 @@ impl<'a> AnswerView<'a> {
     }
 }
 
-/// The datagrams of an answer without their MACs: R alone, or R-chunk and R.
+/// The datagrams of an answer without their MACs: R alone, or R-chunk and R. Without ML-KEM the
+/// ciphertext is empty.
 pub(super) fn encode_answer(receiver: u32, ciphertext: &[u8], noise: &[u8]) -> Vec<Vec<u8>> {
     if HEADER + ciphertext.len() + noise.len() + MAC <= MAX_DATAGRAM {
-        let header = header_of(TYPE_R, 1, 0, receiver);
+        let parts = u8::from(!ciphertext.is_empty());
+        let header = header_of(TYPE_R, parts, 0, receiver);
         return vec![[&header, ciphertext, noise].concat()];
     }
     let (first, second) = ciphertext.split_at(ciphertext.len() / 2);
@@ -354,7 +355,8 @@ pub const MAX_DATAGRAM: usize = 1232;
 /// The longest options payload of an initiator.
 pub const MAX_OPTIONS: usize = 200;
 /// The longest options payload of a responder. With it two whole answers are still smaller than
-/// one A and two times all its chunks, in every profile.
+/// one A and two times all its chunks, in every profile; without ML-KEM one is as long as the
+/// shortest A.
 pub const MAX_RESPONSE: usize = 96;
 /// The longest options payload of a responder that costs no second datagram in `Standard`.
 pub const SINGLE_RESPONSE: usize = 43;
@@ -366,8 +368,8 @@ pub(super) const TYPE_R_CHUNK: u8 = 0x04;
 pub(super) const TYPE_COOKIE: u8 = 0x05;
 pub(super) const TYPE_REFUSAL: u8 = 0x06;
 
-/// The only mode of this version: ephemeral ML-KEM, X25519 authentication.
-pub(super) const MODE_EXCHANGE: u8 = 0;
+/// The commitment of an A without chunks.
+pub(super) const NO_COMMITMENT: [u8; 32] = [0; 32];
 pub(super) const MAC: usize = 16;
 pub(super) const MACS: usize = 2 * MAC;
 const HEADER: usize = 8;
@@ -391,8 +393,9 @@ mod tests {
             let _ = ChunkView::parse(&bytes);
             let _ = parse_cookie(&bytes);
             let _ = parse_refusal(&bytes);
+            let _ = AnswerView::parse(&bytes, None);
             for kem in [Kem::MlKem768, Kem::MlKem1024] {
-                let _ = AnswerView::parse(&bytes, kem);
+                let _ = AnswerView::parse(&bytes, Some(kem));
                 let _ = parse_answer_chunk(&bytes, kem);
             }
         }

@@ -51,7 +51,7 @@ impl Default for DriverConfig {
             send_queue: 4096,
             receive_calls: 8,
             inner_packets: 64,
-            alert_for: Duration::from_micros(150),
+            alert_for: Duration::from_micros(300),
         }
     }
 }
@@ -60,8 +60,8 @@ impl Default for DriverConfig {
 pub enum EventSink<E> {
     /// Into a bounded queue, taken out with [`DriverHandle::events`].
     Queue,
-    /// To a function on the packet thread, which must not wait.
-    Call(Box<dyn FnMut(E) + Send>),
+    /// To a function on the packet thread, which must not wait; false if it had to drop the event.
+    Call(Box<dyn FnMut(E) -> bool + Send>),
 }
 
 impl<E> fmt::Debug for EventSink<E> {
@@ -275,7 +275,7 @@ impl<C> Shared<C> {
 /// The packet thread's end of an [`EventSink`].
 pub(super) enum Outlet<E> {
     Queue(SyncSender<E>),
-    Call(Box<dyn FnMut(E) + Send>),
+    Call(Box<dyn FnMut(E) -> bool + Send>),
 }
 
 impl<E> Outlet<E> {
@@ -283,10 +283,7 @@ impl<E> Outlet<E> {
     pub(super) fn give(&mut self, event: E) -> bool {
         match self {
             Self::Queue(sender) => sender.try_send(event).is_ok(),
-            Self::Call(call) => {
-                call(event);
-                true
-            }
+            Self::Call(call) => call(event),
         }
     }
 }

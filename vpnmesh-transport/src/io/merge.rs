@@ -151,6 +151,16 @@ impl Merger {
         self.head = Head::unfinished(layers, size).encode();
     }
 
+    /// Makes what was gathered, whose payloads lie in `from`, one packet in `whole`.
+    #[cfg(feature = "stack")]
+    pub(super) fn join(&self, from: &[u8], whole: &mut Vec<u8>) {
+        whole.clear();
+        whole.extend_from_slice(&self.header);
+        for payload in &self.payloads {
+            whole.extend_from_slice(&from[payload.clone()]);
+        }
+    }
+
     /// Writes what was gathered, whose payloads lie in `from`.
     pub(super) fn write(&mut self, device: BorrowedFd<'_>, from: &[u8]) -> io::Result<()> {
         self.parts.clear();
@@ -290,6 +300,9 @@ mod tests {
         let mut marked = one.clone();
         marked[1][1] = 3;
         assert_eq!(writes(&marked), [1, 1]);
+        let mut congested = stream(true, true, 2000, 1000);
+        congested[1][1] |= 0x30;
+        assert_eq!(writes(&congested), [1, 1]);
         let complete: Vec<_> = (0..2).map(|_| packet(false, false, &[1; 100])).collect();
         assert_eq!(writes(&complete), [1, 1]);
     }

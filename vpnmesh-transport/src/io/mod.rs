@@ -1,7 +1,7 @@
 //! Sockets, TUN devices and the thread that drives a [`Machine`](crate::Machine) over them. Linux.
 //!
 //! ```text
-//!   UdpSocket ──batches──▶ ┌─────────┐ ──inner packets──▶ PacketIo (Tun, ChannelIo)
+//!   UdpSocket ──batches──▶ ┌─────────┐ ──inner packets──▶ PacketIo (Tun, ChannelIo, StackIo)
 //!             ◀─GSO runs── │ Machine │ ◀──batches────────
 //!                          └─────────┘ ◀──commands── DriverHandle ◀──events──
 //! ```
@@ -20,6 +20,8 @@ mod merge;
 mod packet;
 mod queue;
 mod send;
+#[cfg(feature = "stack")]
+mod stack;
 mod stats;
 mod tun;
 mod turn;
@@ -33,6 +35,8 @@ pub use driver::{CommandError, CommandSender, Driver, DriverConfig, DriverHandle
 pub use error::Error;
 pub use link::Link;
 pub use packet::{InnerSent, PacketBatch, PacketIo};
+#[cfg(feature = "stack")]
+pub use stack::{Stack, StackConfig, StackIo, TcpListener, TcpStream, UdpPort};
 pub use stats::{IoCounters, IoStats};
 pub use tun::Tun;
 pub use udp::{Datagram, Received, Sent, UdpBatch, UdpConfig, UdpSocket};

@@ -1,8 +1,9 @@
 //! Sends a queue of datagrams with as few system calls as the kernel allows.
 //!
-//! Datagrams to one peer of equal size are one message that the kernel segments (`UDP_SEGMENT`),
-//! whether a machine put them into one buffer or each into its own; up to [`MESSAGES`] messages go out in one `sendmmsg`. Payloads are read where
-//! they lie. The send call of quinn-udp is not used: it switches segmentation off for good after
+//! Datagrams to one peer of equal size and class are one message that the kernel segments
+//! (`UDP_SEGMENT`), whether a machine put them into one buffer or each into its own; up to
+//! [`MESSAGES`] messages go out in one `sendmmsg`. A class of zero is not mentioned: the socket's own
+//! holds. Payloads are read where they lie. The send call of quinn-udp is not used: it switches segmentation off for good after
 //! the first `EINVAL`, which one bad peer address is enough to cause.
 #![allow(unsafe_code)]
 
@@ -11,9 +12,11 @@ use std::io;
 use std::mem;
 use std::net::{SocketAddr, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
 
 use socket2::SockAddr;
 
+use crate::TrafficClass;
 use crate::machine::Transmit;
 
 /// The memory of one `sendmmsg`, allocated once.
@@ -36,6 +39,7 @@ pub(super) struct Run {
     pub(super) transmits: usize,
     bytes: usize,
     size: usize, // of every datagram but the last, which may be smaller
+    class: TrafficClass,
 }
 
 impl Run {
@@ -43,14 +47,30 @@ impl Run {
     pub(super) const fn is_segmented(&self) -> bool {
         self.size < self.bytes
     }
+
+    /// Whether its class is not the socket's own.
+    const fn is_classed(&self) -> bool {
+        self.class.0 != 0
+    }
 }
 
-/// The control message "cut this into datagrams of `size` bytes", as `CMSG_DATA` would lay it out.
+/// Control messages as `CMSG_DATA` and `CMSG_NXTHDR` would lay them out. A message needs the first,
+/// the second, both, or none.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Control {
+    /// "Cut this into datagrams of so many bytes."
+    segment: Part,
+    /// "Give them all this traffic class."
+    class: Part,
+}
+
+/// One control message.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Part {
     header: libc::cmsghdr,
-    size: u16,
+    value: [u8; mem::size_of::<usize>()], // padded as the kernel pads
 }
 
 impl Sender {
@@ -137,13 +157,13 @@ impl Sender {
             for (n, transmit) in run_of.enumerate() {
                 if n == 0 {
                     self.names.push(self::name(transmit.to, self.maps_v4));
+                    self.controls.push(Control::new(run, transmit.to));
                 }
                 self.parts.push(libc::iovec {
                     iov_base: transmit.payload.as_ptr().cast_mut().cast(),
                     iov_len: transmit.payload.len(),
                 });
             }
-            self.controls.push(Control::segment(run.size));
         }
         let mut part = 0;
         for (n, run) in self.runs.iter().enumerate() {
@@ -154,10 +174,16 @@ impl Sender {
             message.msg_namelen = self.names[n].len();
             message.msg_iov = self.parts[part..part + run.transmits].as_mut_ptr();
             message.msg_iovlen = run.transmits as _;
-            if run.is_segmented() {
-                message.msg_control = (&raw mut self.controls[n]).cast();
-                message.msg_controllen = mem::size_of::<Control>() as _;
-            }
+            let control = &mut self.controls[n];
+            let (from, len): (*mut libc::c_void, usize) =
+                match (run.is_segmented(), run.is_classed()) {
+                    (false, false) => (ptr::null_mut(), 0),
+                    (true, false) => ((&raw mut control.segment).cast(), mem::size_of::<Part>()),
+                    (false, true) => ((&raw mut control.class).cast(), mem::size_of::<Part>()),
+                    (true, true) => ((&raw mut *control).cast(), mem::size_of::<Control>()),
+                };
+            message.msg_control = from;
+            message.msg_controllen = len as _;
             part += run.transmits;
             self.headers.push(header);
         }
@@ -173,40 +199,61 @@ impl std::fmt::Debug for Sender {
 }
 
 impl Control {
-    fn segment(size: usize) -> Self {
-        // SAFETY: `cmsghdr` is integers, for which zero is valid.
-        let mut header: libc::cmsghdr = unsafe { mem::zeroed() };
-        header.cmsg_len = (mem::offset_of!(Self, size) + mem::size_of::<u16>()) as _;
-        header.cmsg_level = libc::SOL_UDP;
-        header.cmsg_type = libc::UDP_SEGMENT;
+    fn new(run: &Run, to: SocketAddr) -> Self {
+        let class = libc::c_int::from(run.class.0);
+        let (level, kind) = if to.ip().to_canonical().is_ipv4() {
+            (libc::IPPROTO_IP, libc::IP_TOS)
+        } else {
+            (libc::IPPROTO_IPV6, libc::IPV6_TCLASS)
+        };
         Self {
-            header,
-            size: size as u16,
+            segment: Part::new(
+                libc::SOL_UDP,
+                libc::UDP_SEGMENT,
+                (run.size as u16).to_ne_bytes(),
+            ),
+            class: Part::new(level, kind, class.to_ne_bytes()),
         }
     }
 }
 
-/// The longest run at the head: one peer, one size, only the last may be smaller.
+impl Part {
+    fn new<const N: usize>(level: libc::c_int, kind: libc::c_int, bytes: [u8; N]) -> Self {
+        // SAFETY: `cmsghdr` is integers, for which zero is valid.
+        let mut header: libc::cmsghdr = unsafe { mem::zeroed() };
+        header.cmsg_len = (mem::offset_of!(Self, value) + N) as _;
+        header.cmsg_level = level;
+        header.cmsg_type = kind;
+        let mut value = [0; mem::size_of::<usize>()];
+        value[..N].copy_from_slice(&bytes);
+        Self { header, value }
+    }
+}
+
+/// The longest run at the head: one peer, one class, one size, only the last may be smaller.
 fn first_run<'a>(mut queue: impl Iterator<Item = &'a Transmit>, most: usize) -> Run {
     let Some(first) = queue.next() else {
         return Run {
             transmits: 0,
             bytes: 0,
             size: 0,
+            class: TrafficClass(0),
         };
     };
-    let size = first.segment;
+    let (size, class) = (first.segment, first.class);
     let (mut transmits, mut bytes) = (1, first.payload.len());
     if size == 0 || size < bytes {
         return Run {
             transmits,
             bytes,
             size,
+            class,
         };
     }
     for next in queue.take(most.saturating_sub(1)) {
         let len = next.payload.len();
-        if next.to != first.to || len > size || len == 0 || bytes + len > RUN_BYTES {
+        let alike = next.to == first.to && next.class == class;
+        if !alike || len > size || len == 0 || bytes + len > RUN_BYTES {
             break;
         }
         transmits += 1;
@@ -219,6 +266,7 @@ fn first_run<'a>(mut queue: impl Iterator<Item = &'a Transmit>, most: usize) -> 
         transmits,
         bytes,
         size,
+        class,
     }
 }
 
@@ -265,6 +313,16 @@ mod tests {
             runs(&[(1, 9), (1, 9), (1, 4), (1, 4), (2, 4), (2, 5)]),
             [3, 1, 1, 1]
         );
+    }
+
+    #[test]
+    fn a_run_has_one_class() {
+        let mut marked = queue(&[(1, 9); 5]);
+        marked[2].class = TrafficClass(0b11);
+        let mut sender = Sender::new(true, false);
+        sender.plan(&marked, true);
+        let runs: Vec<_> = sender.runs.iter().map(|run| run.transmits).collect();
+        assert_eq!(runs, [2, 1, 2]);
     }
 
     #[test]

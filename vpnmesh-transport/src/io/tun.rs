@@ -119,6 +119,7 @@ impl PacketIo for Tun {
                 Err(error) => return Err(error.into()),
             };
             if let Some(packet) = virtio::take_in(room, len)
+                && !virtio::join(batch, &packet)
                 && !virtio::bundle(batch, packet.clone())
             {
                 batch.commit(packet);

@@ -14,6 +14,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::error::Error;
 use super::send::Sender;
 use super::stats::IoCounters;
+use crate::Ecn;
 use crate::machine::Transmit;
 
 /// How a socket is opened.
@@ -259,8 +260,8 @@ pub struct Datagram<'a> {
     pub data: &'a mut [u8],
     /// Where the payload begins in the batch's storage.
     pub(super) start: usize,
-    /// The two ECN bits of its IP header.
-    pub ecn: u8,
+    /// The ECN bits of its IP header.
+    pub ecn: Ecn,
 }
 
 impl UdpBatch {
@@ -340,7 +341,7 @@ fn datagrams<'a>(
 ) -> impl Iterator<Item = Datagram<'a>> + use<'a> {
     let (len, stride) = (meta.len, meta.stride.max(1));
     let from = unmapped(meta.addr);
-    let ecn = meta.ecn.map_or(0, |ecn| ecn as u8);
+    let ecn = meta.ecn.map_or(Ecn::NotEct, |ecn| Ecn::of(ecn as u8));
     let (data, empty) = slot[..len.max(1)].split_at_mut(len);
     let nothing = (len == 0).then_some(&mut empty[..0]);
     let payloads = data.chunks_mut(stride).chain(nothing).enumerate();
@@ -360,7 +361,11 @@ fn take_apart(queue: &mut VecDeque<Transmit>, spent: &mut impl FnMut(Vec<u8>)) -
     let datagrams: Vec<_> = run.datagrams().map(<[u8]>::to_vec).collect();
     let count = datagrams.len();
     for payload in datagrams.into_iter().rev() {
-        queue.push_front(Transmit::one(run.to, payload));
+        let alone = Transmit::one(run.to, payload);
+        queue.push_front(Transmit {
+            class: run.class,
+            ..alone
+        });
     }
     spent(run.payload);
     count
@@ -442,3 +447,25 @@ const SLOT: usize = 65_536 + 1_344;
 /// What the kernel's bookkeeping of one datagram weighs at the least. Measured: a one-byte datagram
 /// takes 768 B.
 const OVERHEAD: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::TrafficClass;
+
+    #[test]
+    fn a_run_that_is_taken_apart_keeps_its_class() {
+        let run = Transmit {
+            segment: 4,
+            class: TrafficClass(0b11),
+            ..Transmit::one(([127, 0, 0, 1], 1).into(), vec![5; 10])
+        };
+        let mut queue = VecDeque::from([run]);
+        assert_eq!(take_apart(&mut queue, &mut |_| {}), 3);
+        let alone: Vec<_> = queue
+            .iter()
+            .map(|it| (it.payload.len(), it.class.0))
+            .collect();
+        assert_eq!(alone, [(4, 0b11), (4, 0b11), (2, 0b11)]);
+    }
+}

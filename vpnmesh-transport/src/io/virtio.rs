@@ -171,6 +171,55 @@ pub(super) fn bundle(batch: &mut PacketBatch, next: Range<usize>) -> bool {
     true
 }
 
+/// Puts a UDP datagram together again whose two fragments are the last of a batch and `next`, if it
+/// is a bit longer than the device's packets but fits a datagram of an Ethernet path: one packet to
+/// carry instead of two, and a whole one can be merged with its like at the other end. A checksum
+/// that is right is left to the receiver then, as with any other packet of a device. True if it did.
+pub(super) fn join(batch: &mut PacketBatch, next: &Range<usize>) -> bool {
+    let Some((last, buffer)) = batch.last_and_rest() else {
+        return false;
+    };
+    let (start, next) = (last.start, last.end + next.start..last.end + next.end);
+    let Some((len, rest)) = continued(&buffer[start..last.end], &buffer[next.clone()]) else {
+        return false;
+    };
+    buffer.copy_within(next.start + IPV4..next.end, last.end);
+    last.end += rest;
+    let packet = &mut buffer[start..last.end];
+    packet[6..8].fill(0); // no fragment any more
+    let Some(layers) = Layers::of(packet, false) else {
+        return true; // it has a UDP header: `continued` saw to that
+    };
+    packet[2..4].copy_from_slice(&(len as u16).to_be_bytes());
+    layers.finish_ip(packet);
+    let has_checksum = packet[26..28] != [0, 0];
+    if has_checksum && inner::is_intact(packet, layers) {
+        packet[0] |= UNFINISHED;
+    }
+    true
+}
+
+/// The length of the whole datagram and of its second part, if `second` continues `first` and ends
+/// it.
+fn continued(first: &[u8], second: &[u8]) -> Option<(usize, usize)> {
+    let plain = |packet: &[u8]| packet.len() > IPV4 && packet[0] == 0x45 && packet[9] == 17;
+    if !plain(first) || !plain(second) || first.len() < IPV4 + 8 {
+        return None;
+    }
+    let place = |packet: &[u8]| u16::from_be_bytes([packet[6], packet[7]]);
+    let same = |range: Range<usize>| first[range.clone()] == second[range];
+    let (held, rest) = (first.len() - IPV4, second.len() - IPV4);
+    let whole = place(first) == MORE_FRAGMENTS
+        && usize::from(place(second)) * 8 == held
+        && same(1..2)
+        && same(4..6)
+        && same(8..10)
+        && same(12..20);
+    let udp = usize::from(u16::from_be_bytes([first[24], first[25]]));
+    let len = first.len() + rest;
+    (whole && udp == held + rest && len <= JOINED).then_some((len, rest))
+}
+
 /// The layers of a UDP packet whose first byte carries these marks.
 fn udp_shape(packet: &[u8], marks: u8) -> Option<Layers> {
     let first = *packet.first()?;
@@ -187,7 +236,7 @@ fn same_flow(a: &[u8], b: &[u8], layers: Layers) -> bool {
     let ports = layers.transport..layers.transport + 4;
     let same = |range: Range<usize>| a[range.clone()] == b[range];
     let ip = if layers.v6 {
-        same(1..4) && same(6..40)
+        (a[0] ^ b[0]) & 0x0f == 0 && same(1..4) && same(6..40)
     } else {
         same(1..2) && same(6..10) && same(12..20)
     };
@@ -196,6 +245,11 @@ fn same_flow(a: &[u8], b: &[u8], layers: Layers) -> bool {
 
 /// As long as a packet may be to fit a datagram on every path, and a bit less.
 const BUNDLE: usize = 1190;
+/// With its overhead a packet of this length fits 1500 bytes with an outer IPv4 header.
+const JOINED: usize = 1440;
+/// Length of an IPv4 header without options.
+const IPV4: usize = 20;
+const MORE_FRAGMENTS: u16 = 0x2000;
 const NEEDS_CHECKSUM: u8 = 1;
 const TCP_V4: u8 = 1;
 const TCP_V6: u8 = 4;
@@ -238,6 +292,72 @@ mod tests {
             let fits = taken(head_of(&long, 1000), &long).unwrap();
             assert_eq!(Inner::parse(&fits).unwrap().count(), 1);
         }
+    }
+
+    /// The two fragments that a device of MTU 1420 makes of a datagram, as they are read.
+    fn fragments(payload: &[u8], sound: bool) -> [Vec<u8>; 2] {
+        let mut whole = packet(false, false, payload);
+        let layers = Layers::of(&whole, false).unwrap();
+        inner::finish(&mut whole, layers);
+        whole[27] ^= u8::from(!sound);
+        let cut = IPV4 + 1400;
+        let mut parts = [whole[..cut].to_vec(), whole[..IPV4].to_vec()];
+        parts[1].extend_from_slice(&whole[cut..]);
+        for (part, place) in parts.iter_mut().zip([MORE_FRAGMENTS, 1400 / 8]) {
+            let len = part.len() as u16;
+            part[2..4].copy_from_slice(&len.to_be_bytes());
+            part[6..8].copy_from_slice(&place.to_be_bytes());
+        }
+        parts
+    }
+
+    /// What a batch holds once it has read these packets.
+    fn read(packets: &[Vec<u8>]) -> Vec<Vec<u8>> {
+        let mut batch = PacketBatch::new(8, 1 << 20);
+        for packet in packets {
+            let room = batch.room().unwrap();
+            let bytes = from_device(Head::COMPLETE, packet);
+            room[..bytes.len()].copy_from_slice(&bytes);
+            let taken = take_in(room, bytes.len()).unwrap();
+            if !join(&mut batch, &taken) {
+                batch.commit(taken);
+            }
+        }
+        batch.iter().map(<[u8]>::to_vec).collect()
+    }
+
+    #[test]
+    fn a_datagram_in_two_fragments_is_put_together_again() {
+        let payload: Vec<u8> = (0..1400_u32).map(|n| n as u8).collect();
+        let [first, second] = fragments(&payload, true);
+        let [joined] = &read(&[first.clone(), second.clone()])[..] else {
+            panic!("one packet")
+        };
+        let inner = Inner::parse(joined).unwrap();
+        assert!(matches!(inner.rest(), Rest::Checksums(_)));
+        inner.complete(|packet| {
+            assert!(is_sound(packet) && packet.len() == 1428);
+            assert_eq!(packet[28..], payload);
+        });
+        assert_eq!(read(&[second.clone(), first.clone()]).len(), 2, "overtaken");
+        let mut other = second;
+        other[5] ^= 1; // of another datagram
+        assert_eq!(read(&[first, other]).len(), 2);
+    }
+
+    #[test]
+    fn a_wrong_checksum_of_a_datagram_in_fragments_stays_wrong() {
+        let [joined] = &read(&fragments(&[7; 1400], false))[..] else {
+            panic!("one packet")
+        };
+        assert_eq!(Inner::parse(joined).unwrap().rest(), Rest::Nothing);
+        assert!(!is_sound(joined));
+    }
+
+    #[test]
+    fn what_fits_no_datagram_stays_in_fragments() {
+        assert_eq!(read(&fragments(&[7; 1413], true)).len(), 2);
+        assert_eq!(read(&fragments(&[7; 1412], true)).len(), 1);
     }
 
     #[test]
@@ -344,6 +464,11 @@ mod tests {
         let tcp = packet(false, true, &[1; 50]);
         assert_eq!(bundled(&[tcp.clone(), tcp]).len(), 2);
         let v6 = packet(true, false, &[1; 50]);
+        for (at, bit) in [(0, 0x08), (1, 0x10), (1, 0x20)] {
+            let mut other_class = v6.clone();
+            other_class[at] |= bit;
+            assert_eq!(bundled(&[v6.clone(), other_class]).len(), 2);
+        }
         assert_eq!(bundled(&[short, v6]).len(), 2);
         let tiny = packet(false, false, &[1; 5]);
         assert_eq!(bundled(&[tiny.clone(), tiny]).len(), 2);

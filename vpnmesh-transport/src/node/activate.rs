@@ -72,12 +72,16 @@ impl NodeMachine {
             nonce: head.nonce,
             holder: self.station.config.incarnation,
         };
-        let shared = self
-            .station
-            .config
-            .identity
-            .agree(&branch.record.client_key);
-        let bound = schedule::bound_branch(&branch.secret, &shared.ok_or(DropReason::WeakKey)?);
+        let identity = &self.station.config.identity;
+        let shared = match branch.shared.get() {
+            Some(shared) => shared,
+            None => {
+                let shared = identity.agree(&branch.record.client_key);
+                let shared = shared.ok_or(DropReason::WeakKey)?;
+                branch.shared.get_or_init(|| shared)
+            }
+        };
+        let bound = schedule::bound_branch(&branch.secret, shared);
         let keys = schedule::move_keys(&bound, &of_move);
         let cipher = Cipher::from_code(branch.record.cipher).ok_or(DropReason::Stale)?;
         let id = ChannelId {
@@ -366,7 +370,8 @@ mod tests {
 
     fn arrive(node: &mut NodeMachine, datagram: &[u8], now: Timestamp) -> usize {
         use crate::Machine as _;
-        node.handle_datagram(rig::address(11), &mut datagram.to_vec(), now);
+        let ecn = crate::Ecn::NotEct;
+        node.handle_datagram(rig::address(11), ecn, &mut datagram.to_vec(), now);
         let sent = std::iter::from_fn(|| node.poll_transmit());
         sent.filter(|transmit| transmit.to == rig::address(11))
             .count()

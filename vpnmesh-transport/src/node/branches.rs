@@ -4,6 +4,7 @@
 //! A branch has a *speaker*: the node whose word about its session counts, the giver at first, then
 //! whoever the client has activated since. The sums for digests are kept with the table.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
@@ -29,6 +30,9 @@ pub(super) struct Branch {
     pub(super) record: SessionRecord,
     pub(super) number: u8,
     pub(super) secret: Secret<32>,
+    /// What our static key and the client's share, once an activation came: whoever makes
+    /// activations up costs us one Diffie-Hellman operation for each branch, not for each datagram.
+    pub(super) shared: OnceCell<Secret<32>>,
     /// The first receiver index.
     pub(super) base: u32,
     /// The life in which the speaker last spoke of it.
@@ -353,6 +357,7 @@ mod tests {
         let branch = Branch {
             number: 1,
             secret: Secret::take(&mut [1; 32]),
+            shared: OnceCell::new(),
             base: (client as u32) << 16 | generation << 8 | giver as u32,
             given_in: Incarnation::default(),
             spoken_of: rig::START,

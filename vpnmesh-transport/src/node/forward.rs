@@ -1,21 +1,12 @@
 //! Inner packets: from clients to sites and to other clients of this node, and back.
 
-use std::net::IpAddr;
-
 use vpnmesh_core::{ClientId, SessionId, SiteId, Timestamp};
 
 use super::held::Role;
-use super::{MAX_ROUTES, NodeMachine, PeerId};
+use super::{NodeMachine, PeerId};
 use crate::DropReason;
 use crate::flow::InnerPacket;
-
-/// Who owns an inner address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
-    Client(ClientId),
-    Site(SiteId),
-    Nobody,
-}
+use crate::station::Home;
 
 impl NodeMachine {
     /// A packet of a client: its source must be the client's own.
@@ -27,18 +18,20 @@ impl NodeMachine {
     ) -> Result<(), DropReason> {
         let inner = InnerPacket::parse(packet).ok_or(DropReason::Malformed)?;
         let client = self.sessions.get(&session).map(|held| held.record.client);
-        if self.way_to(inner.source) != Way::Client(client.ok_or(DropReason::UnknownIndex)?) {
+        if self.station.home_of(inner.source)
+            != Home::Client(client.ok_or(DropReason::UnknownIndex)?)
+        {
             return Err(DropReason::NotAllowedSource);
         }
-        match self.way_to(inner.destination) {
-            Way::Site(site) => {
+        match self.station.home_of(inner.destination) {
+            Home::Site(site) => {
                 let counter = self.send_to_site(site, packet, now)?;
                 if let Some(held) = self.sessions.get_mut(&session) {
                     held.last_up.insert(site, counter);
                 }
             }
-            Way::Client(other) => self.send_to_client(other, packet, now)?,
-            Way::Nobody => return Err(DropReason::NoRoute),
+            Home::Client(other) => self.send_to_client(other, packet, now)?,
+            Home::Nowhere => return Err(DropReason::NoRoute),
         }
         self.count(packet);
         Ok(())
@@ -52,15 +45,15 @@ impl NodeMachine {
         now: Timestamp,
     ) -> Result<(), DropReason> {
         let inner = InnerPacket::parse(packet).ok_or(DropReason::Malformed)?;
-        if self.way_to(inner.source) != Way::Site(site) {
+        if self.station.home_of(inner.source) != Home::Site(site) {
             return Err(DropReason::NotAllowedSource);
         }
-        match self.way_to(inner.destination) {
-            Way::Client(client) => self.send_to_client(client, packet, now)?,
-            Way::Site(other) => {
+        match self.station.home_of(inner.destination) {
+            Home::Client(client) => self.send_to_client(client, packet, now)?,
+            Home::Site(other) => {
                 self.send_to_site(other, packet, now)?;
             }
-            Way::Nobody => return Err(DropReason::NoRoute),
+            Home::Nowhere => return Err(DropReason::NoRoute),
         }
         self.count(packet);
         Ok(())
@@ -97,23 +90,6 @@ impl NodeMachine {
         held.leg.send_packet(packet, &mut self.station.out, now)?;
         held.last_down = held.leg.sealing().sealed().checked_sub(1);
         Ok(())
-    }
-
-    pub(super) fn way_to(&mut self, address: IpAddr) -> Way {
-        if let Some(way) = self.routes.get(&address) {
-            return *way;
-        }
-        let membership = &self.station.membership;
-        let client = membership
-            .client_at(address)
-            .map(|client| Way::Client(client.id));
-        let site = membership.site_at(address).map(|site| Way::Site(site.id));
-        let way = client.or(site).unwrap_or(Way::Nobody);
-        if self.routes.len() >= MAX_ROUTES {
-            self.routes.clear();
-        }
-        self.routes.insert(address, way);
-        way
     }
 
     fn count(&mut self, packet: &[u8]) {

@@ -24,12 +24,12 @@ mod sync;
 mod told;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
 
 use vpnmesh_core::{
-    ClientId, NodeId, NodeState, Ratio, SessionId, ShadowPolicy, SiteId, Timestamp,
+    ClientId, NodeId, NodeState, Ratio, SessionId, ShadowPolicy, SiteId, Timestamp, Version,
 };
 
 use crate::handshake::{Direction, Responder, direction};
@@ -39,11 +39,13 @@ use crate::record::{HolderKey, SessionDocument};
 use crate::station::{Station, StationConfig, responder_config};
 use crate::timers::Timers;
 use crate::wire::{Header, Kind};
-use crate::{DropReason, Error, Incarnation, Machine, Transmit, probe};
+use crate::{
+    Cipher, DropReason, Ecn, Error, Floor, Incarnation, Machine, PeerProof, Profile,
+    SecurityReport, Transmit, probe,
+};
 
 use branches::{Branch, Branches};
 use covers::{Counted, Covers};
-use forward::Way;
 use held::Held;
 use peers::Peer;
 use pending::Pending;
@@ -222,6 +224,8 @@ pub struct NodeReport {
     pub forwarded: u64,
     /// Their bytes.
     pub forwarded_bytes: u64,
+    /// The membership in force here.
+    pub membership: Version,
     /// Packets dropped, by reason.
     pub drops: BTreeMap<DropReason, u64>,
     /// Worst lateness of the own thread since the last report.
@@ -247,8 +251,6 @@ pub struct NodeMachine {
     covers: Covers,
     /// The owner of a receiver index.
     channels: HashMap<u32, Owner>,
-    /// Where inner addresses lie; emptied at [`MAX_ROUTES`] and with each membership.
-    routes: HashMap<IpAddr, Way>,
     share: Share,
     health: Health,
     clocks: Timers<Clock>,
@@ -340,7 +342,6 @@ impl NodeMachine {
             branches: Branches::default(),
             covers: Covers::default(),
             channels: HashMap::new(),
-            routes: HashMap::new(),
             share: Share::default(),
             health: Health::default(),
             clocks: Timers::new(),
@@ -391,6 +392,7 @@ impl NodeMachine {
     fn handle_packet(
         &mut self,
         from: SocketAddr,
+        ecn: Ecn,
         datagram: &mut [u8],
         now: Timestamp,
     ) -> Result<(), DropReason> {
@@ -399,10 +401,12 @@ impl NodeMachine {
             return self.handle_activation(&header, from, datagram, now);
         }
         match self.channels.get(&header.index) {
-            Some(Owner::Peer(peer)) => self.handle_peer_packet(*peer, &header, from, datagram, now),
-            Some(Owner::Pending) => self.handle_first_packet(&header, from, datagram, now),
+            Some(Owner::Peer(peer)) => {
+                self.handle_peer_packet(*peer, &header, (from, ecn), datagram, now)
+            }
+            Some(Owner::Pending) => self.handle_first_packet(&header, (from, ecn), datagram, now),
             Some(Owner::Session(session)) => {
-                self.handle_client_packet(*session, &header, from, datagram, now)
+                self.handle_client_packet(*session, &header, (from, ecn), datagram, now)
             }
             None => Err(DropReason::UnknownIndex),
         }
@@ -412,13 +416,13 @@ impl NodeMachine {
         &mut self,
         id: PeerId,
         header: &Header,
-        from: SocketAddr,
+        (from, ecn): (SocketAddr, Ecn),
         datagram: &mut [u8],
         now: Timestamp,
     ) -> Result<(), DropReason> {
         let peer = self.peers.get_mut(&id).ok_or(DropReason::UnknownIndex)?;
         let leg = peer.leg.as_mut().ok_or(DropReason::UnknownIndex)?;
-        let opened = leg.open(header, from, datagram, now)?;
+        let opened = leg.open(header, from, ecn, datagram, now)?;
         let result = match (opened, id) {
             (Opened::Packet(packet), PeerId::Site(site)) => self.forward_down(site, packet, now),
             (Opened::Joined(packet), PeerId::Site(site)) => self.forward_down(site, &packet, now),
@@ -430,6 +434,7 @@ impl NodeMachine {
                 Ok(())
             }
             (Opened::Control { .. } | Opened::Nothing, _) => Ok(()),
+            (Opened::Dropped(reason), _) => Err(reason),
         };
         self.read_peer(id, now);
         self.touch_peer(id, now);
@@ -440,7 +445,7 @@ impl NodeMachine {
         &mut self,
         session: SessionId,
         header: &Header,
-        from: SocketAddr,
+        (from, ecn): (SocketAddr, Ecn),
         datagram: &mut [u8],
         now: Timestamp,
     ) -> Result<(), DropReason> {
@@ -449,7 +454,7 @@ impl NodeMachine {
             .get_mut(&session)
             .ok_or(DropReason::UnknownIndex)?;
         let (before, address) = (held.leg.sealing().id, held.leg.remote());
-        let opened = held.leg.open(header, from, datagram, now)?;
+        let opened = held.leg.open(header, from, ecn, datagram, now)?;
         held.last_heard = now;
         let (confirmed, moved) = (
             held.leg.sealing().id != before,
@@ -479,6 +484,7 @@ impl NodeMachine {
                 return Ok(());
             }
             Opened::Control { .. } | Opened::Nothing => Ok(()),
+            Opened::Dropped(reason) => Err(reason),
         };
         self.read_client(session, now);
         self.touch_session(session, now);
@@ -631,11 +637,30 @@ impl NodeMachine {
             ("branches", self.branches.len()),
             ("bases", self.branches.bases()),
             ("channels", self.channels.len()),
-            ("routes", self.routes.len()),
             ("dirty", self.dirty.len()),
             ("attempts", self.station.attempts()),
         ]
         .into()
+    }
+
+    /// What protects a session that is held here; `None` for any other. The age is that of the keys of
+    /// the last move.
+    #[must_use]
+    pub fn security_report(&self, session: SessionId, now: Timestamp) -> Option<SecurityReport> {
+        let held = self.sessions.get(&session)?;
+        let record = &held.record;
+        let profile = Profile::from_code(record.profile)?;
+        Some(SecurityReport {
+            profile,
+            kem: Some(profile.kem()), // members of a mesh make no other exchange
+            cipher: Cipher::from_code(record.cipher)?,
+            peer: PeerProof::Membership,
+            key_age: now.since(held.leg.newest().created),
+            floor: Some(Floor {
+                generation: record.generation,
+                number: record.number,
+            }),
+        })
     }
 
     fn report(&mut self, now: Timestamp) -> NodeReport {
@@ -664,6 +689,7 @@ impl NodeMachine {
             paths: connected.collect(),
             forwarded: self.forwarded.0,
             forwarded_bytes: self.forwarded.1,
+            membership: self.station.version(),
             drops: self.station.out.drops().clone(),
             lateness: self.station.take_lateness(),
         }
@@ -677,6 +703,7 @@ impl Machine for NodeMachine {
     fn handle_datagram(
         &mut self,
         from: SocketAddr,
+        ecn: Ecn,
         data: &mut [u8],
         now: Timestamp,
     ) -> Option<Range<usize>> {
@@ -695,7 +722,7 @@ impl Machine for NodeMachine {
                 self.station.out.send(from, reply.to_vec());
             }
         } else {
-            let result = self.handle_packet(from, data, now);
+            let result = self.handle_packet(from, ecn, data, now);
             self.station.out.count(result);
         }
         self.flush_dirty(now);
@@ -784,6 +811,5 @@ const fn base_of(index: u32) -> u32 {
 const MAX_EVENTS: usize = 4096;
 /// Between handshakes for a link whose keys are nearly spent.
 const REFRESH_WORN: Duration = Duration::from_millis(700);
-const MAX_ROUTES: usize = 1 << 16;
 /// Timers served in one turn, so that packets are not kept waiting.
 const MAX_TURNS: usize = 4096;

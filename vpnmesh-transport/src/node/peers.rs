@@ -82,7 +82,6 @@ impl Peer {
 impl NodeMachine {
     /// Peers come and go with the membership.
     pub(super) fn follow_membership(&mut self, now: Timestamp) {
-        self.routes.clear();
         let membership = &self.station.membership;
         let nodes = membership
             .nodes

@@ -11,12 +11,12 @@ use vpnmesh_core::{Secret, SessionId, Timestamp};
 use super::held::Role;
 use super::shadows::Root;
 use super::{NodeEvent, NodeMachine, Owner, Taken};
-use crate::DropReason;
 use crate::handshake::Established;
 use crate::leg::Leg;
 use crate::record::SessionRecord;
 use crate::station::FirstBranch;
 use crate::wire::Header;
+use crate::{DropReason, Ecn};
 
 /// A session after its handshake, before its first packet.
 #[derive(Debug)]
@@ -92,13 +92,13 @@ impl NodeMachine {
     pub(super) fn handle_first_packet(
         &mut self,
         header: &Header,
-        from: SocketAddr,
+        (from, ecn): (SocketAddr, Ecn),
         datagram: &mut [u8],
         now: Timestamp,
     ) -> Result<(), DropReason> {
         let pending = self.pending.get_mut(&header.index);
         let pending = pending.ok_or(DropReason::UnknownIndex)?;
-        let opened = pending.leg.open(header, from, datagram, now)?;
+        let opened = pending.leg.open(header, from, ecn, datagram, now)?;
         let Some(pending) = self.pending.remove(&header.index) else {
             return Err(DropReason::UnknownIndex);
         };

@@ -17,7 +17,8 @@ use crate::record::SessionRecord;
 use crate::schedule::{self, MoveContext, TookProof};
 use crate::station::{StationConfig, Verifier};
 use crate::{
-    Cipher, Ciphers, CryptoSuite, DropReason, Identity, Incarnation, Profile, SeededEntropy,
+    Cipher, Ciphers, CryptoSuite, DropReason, Identity, Incarnation, Marking, Profile,
+    SeededEntropy,
 };
 
 /// The node under test, among nodes 1 to 5, clients 11 to 15 and sites 21 and 22.
@@ -91,6 +92,7 @@ pub(crate) fn station(id: u64) -> StationConfig {
         site_secret: None,
         membership: sign(&membership(1)),
         verifier: Box::new(Unsigned),
+        marking: Marking::default(),
     }
 }
 

@@ -7,6 +7,7 @@
 //!   the client activates the generation ── older branches are erased
 //! ```
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -341,6 +342,7 @@ impl NodeMachine {
             record,
             number,
             secret,
+            shared: OnceCell::new(),
             base,
             given_in: self.life_of(giver),
             spoken_of: now,

@@ -13,16 +13,16 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 use std::time::Duration;
 
-use vpnmesh_core::{ClientId, NodeId, SiteId, Timestamp};
+use vpnmesh_core::{ClientId, NodeId, SiteId, Timestamp, Version};
 
 use crate::flow::InnerPacket;
 use crate::handshake::{Direction, Responder, direction};
 use crate::leg::{Cadence, Opened};
 use crate::path::PathFigures;
 use crate::receipt::{Fence, STATE_AGAIN};
-use crate::station::{Station, StationConfig, responder_config};
+use crate::station::{Home, Station, StationConfig, responder_config};
 use crate::wire::{self, Header};
-use crate::{DropReason, Error, Incarnation, Machine, Transmit};
+use crate::{DropReason, Ecn, Error, Incarnation, Machine, Transmit};
 
 use client::Known;
 pub use fence::SiteFence;
@@ -88,6 +88,8 @@ pub struct SiteReport {
     pub holders: Vec<(ClientId, NodeId)>,
     /// Packets that came from a client through a holder that is not its own any more.
     pub fenced: u64,
+    /// The membership in force here.
+    pub membership: Version,
     /// Packets dropped, by reason.
     pub drops: BTreeMap<DropReason, u64>,
 }
@@ -162,6 +164,7 @@ impl SiteMachine {
     fn handle_packet(
         &mut self,
         from: SocketAddr,
+        ecn: Ecn,
         datagram: &mut [u8],
         now: Timestamp,
     ) -> Result<Option<Range<usize>>, DropReason> {
@@ -172,7 +175,7 @@ impl SiteMachine {
             .ok_or(DropReason::UnknownIndex)?;
         let link = self.links.get_mut(&node).ok_or(DropReason::UnknownIndex)?;
         let leg = link.leg.as_mut().ok_or(DropReason::UnknownIndex)?;
-        let opened = leg.open(&header, from, datagram, now)?;
+        let opened = leg.open(&header, from, ecn, datagram, now)?;
         let result = match opened {
             Opened::Packet(packet) => self
                 .accept(node, header.counter, packet, now)
@@ -186,6 +189,7 @@ impl SiteMachine {
                 Ok(None)
             }
             Opened::Control { .. } | Opened::Nothing => Ok(None),
+            Opened::Dropped(reason) => Err(reason),
         };
         self.read_node(node, now);
         self.flush_link(node, now);
@@ -204,25 +208,24 @@ impl SiteMachine {
         if !self.owns(inner.destination) {
             return Err(DropReason::NoRoute);
         }
-        let membership = &self.station.membership;
-        if let Some(client) = membership.client_at(inner.source).map(|client| client.id) {
-            let known = self.clients.get_mut(&client).ok_or(DropReason::Fenced)?;
-            if !known.accepts(node, counter, now) {
-                self.fenced += 1;
-                if known.may_ask(now) {
-                    self.answer(node, client, vec![STATE_AGAIN], now);
-                }
-                return Err(DropReason::Fenced);
+        // Sites do not speak to each other here.
+        let Home::Client(client) = self.station.home_of(inner.source) else {
+            return Err(DropReason::NotAllowedSource);
+        };
+        let known = self.clients.get_mut(&client).ok_or(DropReason::Fenced)?;
+        if !known.accepts(node, counter, now) {
+            self.fenced += 1;
+            if known.may_ask(now) {
+                self.answer(node, client, vec![STATE_AGAIN], now);
             }
-            known.note_flow(inner.flow, node, now);
-            #[cfg(feature = "testing")]
-            self.tracer.note(crate::trace::Trace::SiteAccepted {
-                client,
-                holder: node,
-            });
-        } else {
-            return Err(DropReason::NotAllowedSource); // sites do not speak to each other here
+            return Err(DropReason::Fenced);
         }
+        known.note_flow(inner.flow, node, now);
+        #[cfg(feature = "testing")]
+        self.tracer.note(crate::trace::Trace::SiteAccepted {
+            client,
+            holder: node,
+        });
         Ok(())
     }
 
@@ -232,14 +235,10 @@ impl SiteMachine {
         if !self.owns(inner.source) {
             return Err(DropReason::NotAllowedSource);
         }
-        let client = self
-            .station
-            .membership
-            .client_at(inner.destination)
-            .map(|client| client.id);
-        let known = client
-            .and_then(|client| self.clients.get_mut(&client))
-            .ok_or(DropReason::NoRoute)?;
+        let Home::Client(client) = self.station.home_of(inner.destination) else {
+            return Err(DropReason::NoRoute);
+        };
+        let known = self.clients.get_mut(&client).ok_or(DropReason::NoRoute)?;
         let node = known
             .holder_for(inner.flow, now)
             .ok_or(DropReason::NoRoute)?;
@@ -251,8 +250,7 @@ impl SiteMachine {
     }
 
     fn owns(&self, address: IpAddr) -> bool {
-        let me = self.station.membership.site(self.me);
-        me.is_some_and(|me| me.prefixes.iter().any(|prefix| prefix.contains(address)))
+        self.station.home_of(address) == Home::Site(self.me)
     }
 
     /// A new life: whatever could be sealed twice is erased. Fences stay, but nobody is accepted
@@ -301,6 +299,7 @@ impl SiteMachine {
             nodes: connected.collect(),
             holders: holders.collect(),
             fenced: self.fenced,
+            membership: self.station.version(),
             drops: self.station.out.drops().clone(),
         }
     }
@@ -313,6 +312,7 @@ impl Machine for SiteMachine {
     fn handle_datagram(
         &mut self,
         from: SocketAddr,
+        ecn: Ecn,
         data: &mut [u8],
         now: Timestamp,
     ) -> Option<Range<usize>> {
@@ -324,7 +324,7 @@ impl Machine for SiteMachine {
             }
             Some(Direction::ToResponder) => self.station.out.drop_because(DropReason::UnknownPeer),
             None => {
-                let result = self.handle_packet(from, data, now);
+                let result = self.handle_packet(from, ecn, data, now);
                 return self.station.out.count(result).flatten();
             }
         }

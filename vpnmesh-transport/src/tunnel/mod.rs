@@ -12,24 +12,27 @@ mod tests;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
-use vpnmesh_core::{Membership, Prefix, PublicKey, Timestamp};
+use vpnmesh_core::{Membership, Prefix, PublicKey, Secret, Timestamp};
 
 use crate::flow::InnerPacket;
 use crate::frame::Frame;
 use crate::handshake::{
-    Authority, Decision, Direction, Established, Load, Refusal, Request, Responder,
-    ResponderConfig, direction,
+    Authority, Decision, Direction, Established, Load, Pq, Refusal, Request, Responder, direction,
 };
 use crate::leg::{Cadence, Leg, Opened, Traffic};
 use crate::message;
 use crate::path::PathFigures;
-use crate::station::{Ended, Hello, Route, Station, StationConfig, Verifier, link_channel};
+use crate::station::{
+    Ended, Hello, Route, Station, StationConfig, Verifier, link_channel, responder_config,
+};
+use crate::suite::Kem;
 use crate::wire::{self, Header};
 use crate::{
-    Ciphers, CryptoSuite, DropReason, Entropy, Error, Identity, Incarnation, Machine, Profile,
-    Profiles, Transmit,
+    Cipher, Ciphers, CryptoSuite, DropReason, Ecn, Entropy, Error, Identity, Incarnation, Machine,
+    Marking, PeerProof, Profile, SecurityReport, Transmit,
 };
 
 /// What a tunnel is started with.
@@ -46,6 +49,8 @@ pub struct TunnelConfig {
     pub entropy: Box<dyn Entropy>,
     /// The profile that we ask for, and the weakest that is served.
     pub profile: Profile,
+    /// Whether ML-KEM is asked for, and whether the peer may go without.
+    pub pq: Pq,
     /// The packet ciphers that we are willing to use.
     pub ciphers: Ciphers,
     /// The peer's key.
@@ -54,6 +59,10 @@ pub struct TunnelConfig {
     pub endpoint: Option<SocketAddr>,
     /// The inner addresses behind the peer; empty allows every one.
     pub allow: Vec<Prefix>,
+    /// How outer headers are marked.
+    pub marking: Marking,
+    /// Whether each handshake also gives a secret for other programs: [`TunnelEvent::Exported`].
+    pub exports: bool,
     /// How often the peer is asked whether it lives. Default 250 ms while packets flow, 15 s else.
     pub cadence: Cadence,
 }
@@ -72,13 +81,21 @@ pub enum TunnelEvent {
     Ready {
         /// Where it is.
         remote: SocketAddr,
+        /// What protects the packets.
+        security: SecurityReport,
     },
     /// The peer is in a new life: it was started anew.
     Restarted,
     /// Fresh keys are in use.
     Rekeyed,
+    /// A secret that only the peer has too, unrelated to all keys of the tunnel. Fresh with each
+    /// handshake that the end with the lower key started, so both ends agree which one is the newest.
+    Exported(Arc<Secret<32>>),
     /// The peer does not answer; it is dialed.
     Silent,
+    /// The peer answers, but says no: the two ends are configured differently. Told once for each
+    /// reason until a handshake succeeds.
+    Refused(Refusal),
     /// The answer to [`TunnelCommand::Report`].
     Report(Box<TunnelReport>),
 }
@@ -88,6 +105,8 @@ pub enum TunnelEvent {
 pub struct TunnelReport {
     /// Where the peer is.
     pub remote: Option<SocketAddr>,
+    /// What protects the packets; `None` before the first handshake.
+    pub security: Option<SecurityReport>,
     /// The path to it.
     pub path: Option<PathFigures>,
     /// What was carried.
@@ -106,18 +125,40 @@ pub struct TunnelMachine {
     allow: Vec<Prefix>,
     cadence: Cadence,
     leg: Option<Leg>,
+    exports: bool,
     peer_incarnation: Incarnation,
-    /// A handshake of another life of the peer: it may be a recorded one until a packet under its
-    /// keys opens.
-    unproven: Option<(Leg, Incarnation)>,
+    /// What the handshake of each of the leg's channels agreed on, by our index.
+    agreed: BTreeMap<u32, Agreed>,
+    unproven: Option<Unproven>,
     ready: bool,
     silent: bool,
+    /// What the owner was told last of the peer's refusals.
+    refused: Option<Refusal>,
     dial_at: Timestamp,
     dials: u32,
     /// Inner packets that wait for the first keys; at most [`MAX_WAITING`].
     waiting: VecDeque<Vec<u8>>,
     /// For the owner; at most [`MAX_EVENTS`], the oldest gives way.
     events: VecDeque<TunnelEvent>,
+}
+
+/// What a handshake agreed on, and when.
+#[derive(Debug, Clone, Copy)]
+struct Agreed {
+    profile: Profile,
+    kem: Option<Kem>,
+    cipher: Cipher,
+    at: Timestamp,
+}
+
+/// A handshake of another life of the peer: it may be a recorded one until a packet under its keys
+/// opens.
+#[derive(Debug)]
+struct Unproven {
+    leg: Leg,
+    incarnation: Incarnation,
+    agreed: Agreed,
+    export: Option<Arc<Secret<32>>>,
 }
 
 /// A tunnel has no members: its two keys are configured.
@@ -168,7 +209,9 @@ impl TunnelMachine {
             site_secret: None,
             membership: Vec::new(),
             verifier: Box::new(NoMembers),
+            marking: config.marking,
         })?;
+        station.pq = config.pq;
         let responder = responder(&mut station, now);
         let mut tunnel = Self {
             station,
@@ -178,10 +221,13 @@ impl TunnelMachine {
             allow: config.allow,
             cadence: config.cadence,
             leg: None,
+            exports: config.exports,
             peer_incarnation: Incarnation::default(),
+            agreed: BTreeMap::new(),
             unproven: None,
             ready: false,
             silent: false,
+            refused: None,
             dial_at: Timestamp::MAX,
             dials: 0,
             waiting: VecDeque::new(),
@@ -236,7 +282,7 @@ impl TunnelMachine {
         self.dials += 1;
         let legs = [
             self.leg.as_ref(),
-            self.unproven.as_ref().map(|(leg, _)| leg),
+            self.unproven.as_ref().map(|unproven| &unproven.leg),
         ];
         let taken = |index: u32| {
             legs.iter()
@@ -254,7 +300,7 @@ impl TunnelMachine {
     fn handle_handshake(&mut self, from: SocketAddr, datagram: &[u8], now: Timestamp) {
         let legs = [
             self.leg.as_ref(),
-            self.unproven.as_ref().map(|(leg, _)| leg),
+            self.unproven.as_ref().map(|unproven| &unproven.leg),
         ];
         let taken = |index: u32| {
             legs.iter()
@@ -285,6 +331,14 @@ impl TunnelMachine {
         if let (Some(established), Route::Direct(address)) = (ended.established, ended.route) {
             self.connect(&established, address, now);
         }
+        // A life that is too old is repaired without anybody's help.
+        let refusal = ended.refusal;
+        let refusal = refusal.filter(|refusal| !matches!(refusal, Refusal::Stale { .. }));
+        if let Some(reason) = refusal
+            && self.refused.replace(reason) != refusal
+        {
+            self.emit(TunnelEvent::Refused(reason));
+        }
     }
 
     /// A handshake succeeded: the first keys, fresh ones, or those of a peer that started anew.
@@ -292,17 +346,33 @@ impl TunnelMachine {
         let suite = self.station.config.suite;
         let channel = link_channel(&suite, established, &self.station, now);
         let same_life = self.peer_incarnation == established.peer_incarnation;
+        let exports = self.exports && established.initiator == self.is_lower();
+        let export = exports.then(|| Arc::new(established.export(PURPOSE)));
+        let agreed = Agreed {
+            profile: established.profile,
+            kem: established.kem(),
+            cipher: established.cipher,
+            at: now,
+        };
         match self.leg.as_mut().filter(|_| same_life) {
             Some(leg) => {
                 leg.add_channel(channel, now + leg.grace());
                 if established.initiator {
                     leg.set_remote(remote);
                 }
+                self.agreed.insert(established.local_index, agreed);
+                self.agreed.retain(|index, _| leg.channel(*index).is_some());
                 self.emit(TunnelEvent::Rekeyed);
+                self.tell_export(export);
             }
             None => {
                 let leg = Leg::new(remote, channel, self.cadence, now);
-                self.unproven = Some((leg, established.peer_incarnation));
+                self.unproven = Some(Unproven {
+                    leg,
+                    incarnation: established.peer_incarnation,
+                    agreed,
+                    export,
+                });
                 if !established.initiator {
                     return; // until the peer's first packet
                 }
@@ -318,19 +388,29 @@ impl TunnelMachine {
         }
     }
 
+    fn tell_export(&mut self, export: Option<Arc<Secret<32>>>) {
+        if let Some(secret) = export {
+            self.emit(TunnelEvent::Exported(secret));
+        }
+    }
+
     /// The peer has shown that it lives the life of the newest handshake.
     fn adopt(&mut self) {
-        let Some((leg, incarnation)) = self.unproven.take() else {
+        let Some(unproven) = self.unproven.take() else {
             return;
         };
-        if self.leg.replace(leg).is_some() {
+        self.tell_export(unproven.export);
+        let index = unproven.leg.newest().local_index;
+        self.agreed = BTreeMap::from([(index, unproven.agreed)]);
+        if self.leg.replace(unproven.leg).is_some() {
             self.emit(TunnelEvent::Restarted);
         }
-        self.peer_incarnation = incarnation;
+        self.peer_incarnation = unproven.incarnation;
     }
 
     fn note_connected(&mut self, now: Timestamp) {
         self.silent = false;
+        self.refused = None;
         self.dials = 0;
         let late = if self.is_lower() {
             Duration::ZERO
@@ -348,24 +428,28 @@ impl TunnelMachine {
             let sent = leg.send_packet(&packet, &mut self.station.out, now);
             self.station.out.count(sent);
         }
-        if !std::mem::replace(&mut self.ready, true) {
-            self.emit(TunnelEvent::Ready { remote });
+        if !self.ready
+            && let Some(security) = self.security_report(now)
+        {
+            self.ready = true;
+            self.emit(TunnelEvent::Ready { remote, security });
         }
     }
 
     fn handle_packet(
         &mut self,
         from: SocketAddr,
+        ecn: Ecn,
         datagram: &mut [u8],
         now: Timestamp,
     ) -> Result<Option<Range<usize>>, DropReason> {
         let (header, len) = (Header::decode(datagram)?, datagram.len());
-        let unproven = self.unproven.as_mut().map(|(leg, _)| leg);
+        let unproven = self.unproven.as_mut().map(|unproven| &mut unproven.leg);
         let unproven = unproven.filter(|leg| leg.channel(header.index).is_some());
         let proves = unproven.is_some();
         let leg = unproven.or(self.leg.as_mut());
         let leg = leg.ok_or(DropReason::UnknownIndex)?;
-        let opened = leg.open(&header, from, datagram, now)?;
+        let opened = leg.open(&header, from, ecn, datagram, now)?;
         if proves {
             self.adopt();
             self.note_connected(now);
@@ -381,6 +465,7 @@ impl TunnelMachine {
                 self.flush(now);
                 Ok(0..0)
             }
+            Opened::Dropped(reason) => Err(reason),
         };
         if !self.ready || !self.waiting.is_empty() {
             self.note_ready(now);
@@ -434,15 +519,32 @@ impl TunnelMachine {
         self.station.resume(Incarnation { counter, random });
         self.responder = responder(&mut self.station, now);
         self.leg = None;
+        self.agreed.clear();
         self.unproven = None;
         self.peer_incarnation = Incarnation::default();
         self.dial_at = now;
     }
 
-    fn report(&self) -> TunnelReport {
+    /// What protects the packets that are sealed now; `None` before the first handshake.
+    #[must_use]
+    pub fn security_report(&self, now: Timestamp) -> Option<SecurityReport> {
+        let sealing = self.leg.as_ref()?.sealing().local_index;
+        let agreed = self.agreed.get(&sealing)?;
+        Some(SecurityReport {
+            profile: agreed.profile,
+            kem: agreed.kem,
+            cipher: agreed.cipher,
+            peer: PeerProof::StaticKey,
+            key_age: now.since(agreed.at),
+            floor: None,
+        })
+    }
+
+    fn report(&self, now: Timestamp) -> TunnelReport {
         let leg = self.leg.as_ref();
         TunnelReport {
             remote: leg.map(Leg::remote),
+            security: self.security_report(now),
             path: leg.map(Leg::figures),
             traffic: leg.map(Leg::traffic).unwrap_or_default(),
             drops: self.station.out.drops().clone(),
@@ -457,6 +559,7 @@ impl Machine for TunnelMachine {
     fn handle_datagram(
         &mut self,
         from: SocketAddr,
+        ecn: Ecn,
         data: &mut [u8],
         now: Timestamp,
     ) -> Option<Range<usize>> {
@@ -472,7 +575,7 @@ impl Machine for TunnelMachine {
             }
             Some(Direction::ToResponder) => self.handle_handshake(from, data, now),
             None => {
-                let result = self.handle_packet(from, data, now);
+                let result = self.handle_packet(from, ecn, data, now);
                 return self.station.out.count(result).flatten();
             }
         }
@@ -485,10 +588,10 @@ impl Machine for TunnelMachine {
         self.station.out.count(result);
     }
 
-    fn handle_command(&mut self, command: TunnelCommand, _now: Timestamp) {
+    fn handle_command(&mut self, command: TunnelCommand, now: Timestamp) {
         match command {
             TunnelCommand::Report => {
-                let report = Box::new(self.report());
+                let report = Box::new(self.report(now));
                 self.emit(TunnelEvent::Report(report));
             }
         }
@@ -556,16 +659,8 @@ fn allows(allow: &[Prefix], address: std::net::IpAddr) -> bool {
 }
 
 fn responder(station: &mut Station, now: Timestamp) -> Responder {
-    let config = &mut station.config;
-    let of_responder = ResponderConfig {
-        suite: config.suite,
-        identity: config.identity.duplicate(),
-        site_secret: None,
-        incarnation: config.incarnation,
-        profiles: Profiles::from_floor(config.profile),
-        ciphers: config.ciphers,
-    };
-    Responder::new(of_responder, &mut *config.entropy, now)
+    let config = responder_config(station);
+    Responder::new(config, &mut *station.config.entropy, now)
 }
 
 /// After a handshake without an answer.
@@ -576,5 +671,7 @@ const REFRESH: Duration = Duration::from_secs(120);
 const COURTESY: Duration = Duration::from_millis(300);
 /// It renews the keys only if the other one has not.
 const LATER: Duration = Duration::from_secs(10);
+/// What an exported secret is for: any program that takes 32 bytes.
+const PURPOSE: &[u8] = b"psk";
 const MAX_WAITING: usize = 64; // the first packets of some connections
 const MAX_EVENTS: usize = 256;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "all of it is test code")]
 
 mod agreement;
+mod exchange;
 mod load;
 mod network;
 mod order;

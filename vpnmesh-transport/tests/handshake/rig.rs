@@ -9,8 +9,8 @@ use blake2::digest::consts::U16;
 use blake2::digest::{KeyInit, Mac};
 use vpnmesh_core::{PublicKey, Secret, Timestamp};
 use vpnmesh_transport::handshake::{
-    Attempt, Authority, Decision, Established, Identity, Incarnation, Initiator, Load, Outcome,
-    Progress, Request, Responder, ResponderConfig,
+    Attempt, Authority, Decision, Established, Exchange, Identity, Incarnation, Initiator, Load,
+    Outcome, Pq, Progress, Request, Responder, ResponderConfig,
 };
 use vpnmesh_transport::kdf::{digest, label};
 use vpnmesh_transport::suite::{self, Ciphers, CryptoSuite, Profile, Profiles};
@@ -53,6 +53,7 @@ pub(crate) struct Rig {
     pub(crate) counter: u32,
     pub(crate) site_secret: Option<Secret<32>>,
     pub(crate) options: Vec<u8>,
+    pub(crate) exchange: Exchange,
     pub(crate) ciphers: Ciphers,
     pub(crate) server: PublicKey,
     pub(crate) responder: Responder,
@@ -92,6 +93,7 @@ impl Rig {
             incarnation: Incarnation::new(9, &mut entropy),
             profiles: Profiles::of(&Profile::ALL),
             ciphers: Ciphers::of(&suite::Cipher::ALL),
+            pq: Pq::Require,
         };
         Self {
             life: Incarnation::new(3, &mut entropy),
@@ -102,6 +104,7 @@ impl Rig {
             counter: 0,
             site_secret: client_secret.map(|mut bytes| Secret::take(&mut bytes)),
             options: b"hello".to_vec(),
+            exchange: Exchange::Hybrid,
             ciphers: Ciphers::of(&suite::Cipher::ALL),
             server: server.public(),
             book,
@@ -128,6 +131,7 @@ impl Rig {
             peer: self.server,
             site_secret: self.site_secret.as_ref(),
             profile,
+            exchange: self.exchange,
             ciphers: self.ciphers,
             incarnation: self.life,
             counter: self.counter,

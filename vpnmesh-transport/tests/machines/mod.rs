@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use vpnmesh_core::Timestamp;
-use vpnmesh_transport::{Machine, Transmit};
+use vpnmesh_transport::{Ecn, Machine, Transmit};
 
 /// Waits until `fd` is readable.
 pub(crate) fn wait_readable(fd: BorrowedFd<'_>, patience: Duration) {
@@ -70,6 +70,7 @@ impl Machine for Bridge {
     fn handle_datagram(
         &mut self,
         from: SocketAddr,
+        _: Ecn,
         data: &mut [u8],
         _: Timestamp,
     ) -> Option<Range<usize>> {
@@ -198,6 +199,7 @@ impl Machine for Script {
     fn handle_datagram(
         &mut self,
         _: SocketAddr,
+        _: Ecn,
         _: &mut [u8],
         _: Timestamp,
     ) -> Option<Range<usize>> {
