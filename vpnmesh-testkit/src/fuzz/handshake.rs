@@ -13,7 +13,9 @@ use vpnmesh_transport::handshake::{
     Progress, Request, Responder, ResponderConfig, direction,
 };
 use vpnmesh_transport::kdf::{digest, label};
-use vpnmesh_transport::{Cipher, Ciphers, Established, Identity, Profile, Profiles, SeededEntropy};
+use vpnmesh_transport::{
+    Cipher, Ciphers, Established, Exchange, Identity, Pq, Profile, Profiles, SeededEntropy,
+};
 
 use super::members::{self, START, suite};
 use super::script::Script;
@@ -84,6 +86,7 @@ impl Server {
             incarnation: members::life(SERVER),
             profiles: Profiles::of(&Profile::ALL),
             ciphers: Ciphers::of(&Cipher::ALL),
+            pq: Pq::Require,
         };
         let mut entropy = SeededEntropy::new(SERVER);
         Self {
@@ -127,6 +130,7 @@ fn start(
         peer: members::identity(SERVER).public(),
         site_secret: None,
         profile,
+        exchange: Exchange::Hybrid,
         ciphers: Ciphers::of(&Cipher::ALL),
         incarnation: members::life(CLIENT),
         counter,

@@ -16,7 +16,9 @@ use vpnmesh_transport::outbox::Outbox;
 use vpnmesh_transport::station::{FirstBranch, Hello, Station, link_channel};
 use vpnmesh_transport::trace::Sizes;
 use vpnmesh_transport::wire::{HEADER, Header, Kind};
-use vpnmesh_transport::{Cipher, Ciphers, Established, Machine, Profile, Profiles, SeededEntropy};
+use vpnmesh_transport::{
+    Cipher, Ciphers, Ecn, Established, Exchange, Machine, Pq, Profile, Profiles, SeededEntropy,
+};
 
 use super::members::{self, START, suite};
 use super::script::Script;
@@ -65,6 +67,7 @@ impl Insider {
             peer: members::identity(target).public(),
             site_secret: None,
             profile: Profile::Standard,
+            exchange: Exchange::Hybrid,
             ciphers: Ciphers::of(&Cipher::ALL),
             incarnation: members::life(me),
             counter: 1,
@@ -75,7 +78,7 @@ impl Insider {
         };
         let mut initiator = Initiator::new(attempt, &mut entropy, START).ok()?;
         while let Some(mut datagram) = initiator.poll_transmit() {
-            machine.handle_datagram(members::address(me), &mut datagram, START);
+            machine.handle_datagram(members::address(me), Ecn::NotEct, &mut datagram, START);
         }
         let mut established = None;
         while let Some(sent) = machine.poll_transmit() {
@@ -86,7 +89,8 @@ impl Insider {
                 }
             }
         }
-        let channel = channel(me, &established?, hello, target)?;
+        let established = established?;
+        let channel = channel(me, &established, hello, target)?;
         Some(Self::over(machine, (me, target), channel))
     }
 
@@ -113,7 +117,7 @@ impl Insider {
                     START,
                 );
                 for mut reply in outcome.replies {
-                    machine.handle_datagram(members::address(me), &mut reply, START);
+                    machine.handle_datagram(members::address(me), Ecn::NotEct, &mut reply, START);
                 }
                 if let (Some(established), Some(hello)) = (outcome.established, open.hello) {
                     let channel = channel(me, &established, hello, me)?;
@@ -180,7 +184,8 @@ impl Insider {
     /// Any datagram, from the address of a member.
     fn throw(&self, machine: &mut impl Machine, from: u64, datagram: &[u8]) {
         let mut datagram = datagram.to_vec();
-        let arrived = machine.handle_datagram(members::address(from), &mut datagram, self.now);
+        let arrived =
+            machine.handle_datagram(members::address(from), Ecn::NotEct, &mut datagram, self.now);
         assert!(arrived.is_none_or(|inner| datagram.get(inner).is_some()));
     }
 
@@ -215,7 +220,12 @@ impl Insider {
                 return;
             }
             for mut datagram in said {
-                machine.handle_datagram(members::address(self.me), &mut datagram, self.now);
+                machine.handle_datagram(
+                    members::address(self.me),
+                    Ecn::NotEct,
+                    &mut datagram,
+                    self.now,
+                );
             }
         }
     }
@@ -232,7 +242,9 @@ impl Insider {
                     ours += 1;
                     let from = members::address(self.target);
                     let mut datagram = datagram.to_vec();
-                    let _ = self.leg.open(&header, from, &mut datagram, self.now);
+                    let _ = self
+                        .leg
+                        .open(&header, from, Ecn::NotEct, &mut datagram, self.now);
                 }
             }
             machine.recycle(sent.payload);
@@ -286,6 +298,7 @@ fn responder(me: u64) -> Responder {
         incarnation: members::life(me),
         profiles: Profiles::from_floor(Profile::Standard),
         ciphers: Ciphers::of(&Cipher::ALL),
+        pq: Pq::Require,
     };
     Responder::new(config, &mut SeededEntropy::new(100 + me), START)
 }

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use vpnmesh_core::{Secret, SessionId, Timestamp};
-use vpnmesh_transport::Cipher;
 use vpnmesh_transport::channel::{Channel, ChannelId, End};
 use vpnmesh_transport::inner::{Inner, Rest};
 use vpnmesh_transport::leg::{Cadence, Leg, Opened};
 use vpnmesh_transport::outbox::Outbox;
 use vpnmesh_transport::schedule::MoveKeys;
 use vpnmesh_transport::wire::{Header, OVERHEAD};
+use vpnmesh_transport::{Cipher, Ecn};
 
 use super::members::{self, START, suite};
 use super::script::Script;
@@ -112,13 +112,17 @@ impl Pair {
         let Ok(header) = Header::decode(&datagram) else {
             panic!("a leg sent what is no datagram of a session");
         };
-        let opened = receiver
-            .leg
-            .open(&header, members::address(id), &mut datagram, self.now);
+        let opened = receiver.leg.open(
+            &header,
+            members::address(id),
+            Ecn::NotEct,
+            &mut datagram,
+            self.now,
+        );
         let packet = match &opened {
             Ok(Opened::Packet(packet)) => Some(packet.to_vec()),
             Ok(Opened::Joined(packet)) => Some(packet.clone()),
-            Ok(Opened::Control { .. } | Opened::Nothing) | Err(_) => None,
+            Ok(Opened::Control { .. } | Opened::Nothing | Opened::Dropped(_)) | Err(_) => None,
         };
         if let Some(packet) = packet {
             let left = sender.packets.get_mut(&packet);
@@ -143,7 +147,13 @@ impl Pair {
         datagram[at] ^= 1 << (bit % 8);
         let receiver = &mut self.sides[1 - from].leg;
         if let Ok(header) = Header::decode(&datagram) {
-            let opened = receiver.open(&header, members::address(3), &mut datagram, self.now);
+            let opened = receiver.open(
+                &header,
+                members::address(3),
+                Ecn::NotEct,
+                &mut datagram,
+                self.now,
+            );
             assert!(opened.is_err(), "a changed datagram opened");
         }
     }

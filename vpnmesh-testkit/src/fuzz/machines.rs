@@ -8,7 +8,7 @@ use vpnmesh_transport::site::{SiteCommand, SiteConfig, SiteMachine};
 use vpnmesh_transport::station::Hello;
 use vpnmesh_transport::trace::Sizes;
 use vpnmesh_transport::tunnel::{TunnelCommand, TunnelConfig, TunnelMachine};
-use vpnmesh_transport::{Cipher, Ciphers, Incarnation, Profile, SeededEntropy};
+use vpnmesh_transport::{Cipher, Ciphers, Incarnation, Marking, Pq, Profile, SeededEntropy};
 
 use super::insider::{Insider, session};
 use super::members::{self, START, suite};
@@ -134,10 +134,13 @@ pub fn tunnel(data: &[u8]) {
         incarnation: members::life(NODE),
         entropy: Box::new(SeededEntropy::new(NODE)),
         profile: Profile::Standard,
+        pq: Pq::Require,
         ciphers: Ciphers::of(&Cipher::ALL),
         peer: members::identity(CLIENT).public(),
         endpoint: Some(members::address(CLIENT)),
         allow: Vec::new(),
+        marking: Marking::default(),
+        exports: true,
         cadence: TunnelConfig::CADENCE,
     };
     let Ok(mut tunnel) = TunnelMachine::new(config, START) else {

@@ -9,7 +9,7 @@ use vpnmesh_core::{
 };
 use vpnmesh_transport::station::{StationConfig, Verifier};
 use vpnmesh_transport::{
-    Cipher, Ciphers, CryptoSuite, Identity, Incarnation, Profile, SeededEntropy,
+    Cipher, Ciphers, CryptoSuite, Identity, Incarnation, Marking, Profile, SeededEntropy,
 };
 
 pub(super) const START: Timestamp = Timestamp(1_000_000_000);
@@ -97,5 +97,6 @@ pub(super) fn station(id: u64) -> StationConfig {
         site_secret: None,
         membership: membership().to_vec(),
         verifier: Box::new(Unsigned),
+        marking: Marking::default(),
     }
 }

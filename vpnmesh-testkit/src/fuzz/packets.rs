@@ -1,5 +1,6 @@
 //! Inner packets: read, cut into segments, split for a narrow path.
 
+use vpnmesh_transport::Ecn;
 use vpnmesh_transport::flow::InnerPacket;
 use vpnmesh_transport::inner::{Inner, Rest};
 use vpnmesh_transport::io;
@@ -50,7 +51,7 @@ pub fn split(data: &[u8]) {
     while script.goes_on() {
         match script.byte() % 3 {
             0 => {
-                let _ = joiner.join(script.text());
+                let _ = joiner.join(script.text(), Ecn::NotEct);
             }
             order => {
                 let most = usize::from(script.short());
@@ -62,9 +63,15 @@ pub fn split(data: &[u8]) {
                     std::mem::swap(&mut first, &mut second);
                 }
                 let mut honest = Joiner::default();
-                assert_eq!(honest.join(&first), Ok(None));
-                assert_eq!(honest.join(&second), Ok(Some(packet.to_vec())));
-                let _ = (joiner.join(&first), joiner.join(&second));
+                assert_eq!(honest.join(&first, Ecn::NotEct), Ok(None));
+                assert_eq!(
+                    honest.join(&second, Ecn::NotEct),
+                    Ok(Some((packet.to_vec(), Ecn::NotEct)))
+                );
+                let _ = (
+                    joiner.join(&first, Ecn::NotEct),
+                    joiner.join(&second, Ecn::NotEct),
+                );
             }
         }
     }

@@ -47,14 +47,14 @@ pub fn mtu(data: &[u8]) {
     let mut script = Script::new(data);
     let wanted = SAFE_PAYLOAD + usize::from(script.byte());
     let wanted = wanted.min(ETHERNET_PAYLOAD);
-    let mut search = MtuSearch::new(wanted);
+    let mut search = MtuSearch::new(wanted, wanted);
     let (mut now, mut last) = (START, 0);
     while script.goes_on() {
         match script.byte() % 6 {
             0 => search.handle_used(script.short().into(), now),
             1 => search.handle_reply(last, now),
             2 => search.handle_reply(last.wrapping_sub(script.byte().into()), now),
-            3 => search.restart(),
+            3 => search.restart(wanted),
             4 => now += Duration::from_millis(script.short().into()),
             _ => now += Duration::from_secs(script.short().into()),
         }

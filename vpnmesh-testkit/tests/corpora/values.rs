@@ -16,7 +16,8 @@ use vpnmesh_transport::record::{
     Placement, Purpose, SealContext, Sealed, SealingIdentity, SessionDocument, SessionRecord,
 };
 use vpnmesh_transport::{
-    Cipher, Ciphers, CryptoSuite, Identity, Incarnation, Profile, Profiles, SeededEntropy,
+    Cipher, Ciphers, CryptoSuite, Exchange, Identity, Incarnation, Pq, Profile, Profiles,
+    SeededEntropy,
 };
 
 pub(crate) fn identity(id: u64) -> Identity {
@@ -199,6 +200,7 @@ pub(crate) fn handshake(profile: Profile, load: Load) -> (Vec<Vec<u8>>, Vec<Vec<
         peer: identity(1).public(),
         site_secret: None,
         profile,
+        exchange: Exchange::Hybrid,
         ciphers: Ciphers::of(&Cipher::ALL),
         incarnation: Incarnation::new(3, &mut SeededEntropy::new(78)),
         counter: 1,
@@ -216,6 +218,7 @@ pub(crate) fn handshake(profile: Profile, load: Load) -> (Vec<Vec<u8>>, Vec<Vec<
         incarnation: Incarnation::default(),
         profiles: Profiles::of(&[Profile::Standard, Profile::High]),
         ciphers: Ciphers::of(&Cipher::ALL),
+        pq: Pq::Require,
     };
     let mut responder = Responder::new(config, &mut entropy, start);
     let mut replies = Vec::new();

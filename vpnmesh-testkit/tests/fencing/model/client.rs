@@ -1,6 +1,6 @@
 //! What the client does, as `client/moves.rs` has it.
 
-use super::{ALL, Client, Flaw, Holder, Message, Move, NODES, Session, Stage, State, Statement};
+use super::{ALL, Client, Flaw, Holder, Message, Move, Session, Stage, State, Statement};
 use super::{bit, holding};
 
 impl Holder {
