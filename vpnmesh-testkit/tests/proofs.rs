@@ -101,6 +101,7 @@ fn say(text: &str) {
 }
 
 #[test]
+#[ignore = "open: the expectations were not compared with a run yet"]
 fn every_query_of_every_model_comes_out_as_expected() {
     let Some(prover) = prover() else {
         say("LEFT OUT: verifpal is not installed, so nothing of docs/proof was proved\n");
