@@ -1,6 +1,8 @@
 //! vpnmesh testkit.
 
 pub mod conformance;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 pub mod lab;
 pub mod left_out;
 pub mod link;

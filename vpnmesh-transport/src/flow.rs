@@ -90,7 +90,7 @@ impl InnerPacket {
 /// At [`FlowTable::CAPACITY`] flows a new one takes the place of one that was not used for half of
 /// the table's patience. A few of the oldest are looked at for that, never all; if they are all in
 /// use the new flow is not remembered.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct FlowTable<V> {
     flows: HashMap<FlowHash, (V, Timestamp)>,
     /// Every flow once: those that were looked at least recently come first.

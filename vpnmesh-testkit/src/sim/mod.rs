@@ -19,4 +19,4 @@ pub mod world;
 pub use actor::{Actor, ActorId, Happened};
 pub use app::{Delivery, Departure, Flow};
 pub use members::Shape;
-pub use world::World;
+pub use world::{Fate, World};

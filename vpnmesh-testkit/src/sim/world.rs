@@ -26,6 +26,17 @@ struct Flight {
     payload: Vec<u8>,
 }
 
+/// What becomes of one datagram, beside what its path does to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It never arrives.
+    Lost,
+    /// It arrives so much later, behind others that left after it.
+    Late(Duration),
+    /// It arrives, and once more so much later.
+    Again(Duration),
+}
+
 /// A mesh in virtual time.
 #[derive(Debug)]
 pub struct World {
@@ -36,6 +47,9 @@ pub struct World {
     by_address: HashMap<SocketAddr, ActorId>,
     agenda: BTreeMap<(Timestamp, u64), Flight>,
     flights: u64,
+    /// Datagrams without inner packets that have left.
+    offered: u64,
+    fates: BTreeMap<u64, Fate>,
     links: HashMap<(ActorId, ActorId), LinkModel>,
     default_link: Link,
     streams: Vec<Stream>,
@@ -68,6 +82,8 @@ impl World {
             by_address: HashMap::new(),
             agenda: BTreeMap::new(),
             flights: 0,
+            offered: 0,
+            fates: BTreeMap::new(),
             links: HashMap::new(),
             default_link: link,
             streams: Vec::new(),
@@ -359,6 +375,19 @@ impl World {
         }
     }
 
+    /// How many datagrams without inner packets have left their senders so far: handshakes,
+    /// activations, control.
+    #[must_use]
+    pub const fn offered(&self) -> u64 {
+        self.offered
+    }
+
+    /// Decides what becomes of single datagrams, by their numbers as [`World::offered`] counts
+    /// them.
+    pub fn set_fates(&mut self, fates: impl IntoIterator<Item = (u64, Fate)>) {
+        self.fates = fates.into_iter().collect();
+    }
+
     /// Writes down every datagram from one actor to another, from now on.
     pub fn watch(&mut self, from: ActorId, to: ActorId) {
         self.watched = Some((from, to));
@@ -630,7 +659,19 @@ impl World {
         if self.watched == Some((from, to)) {
             self.seen_leaving.push((now, size.0));
         }
-        if let Verdict::Deliver(at) = self.model(from, to).offer(size, now) {
+        let fate = self.fate_of(&payload);
+        let Verdict::Deliver(at) = self.model(from, to).offer(size, now) else {
+            return;
+        };
+        let (at, again) = match fate {
+            None => (Some(at), None),
+            Some(Fate::Lost) => (None, None),
+            Some(Fate::Late(by)) => (Some(at + by), None),
+            Some(Fate::Again(after)) => (Some(at), Some(at + after)),
+        };
+        let again = again.map(|at| (at, payload.clone()));
+        let once = at.map(|at| (at, payload));
+        for (at, payload) in once.into_iter().chain(again) {
             self.flights += 1;
             let flight = Flight {
                 link: (from, to),
@@ -640,6 +681,15 @@ impl World {
             };
             self.agenda.insert((at, self.flights), flight);
         }
+    }
+
+    /// What was decided about this datagram, which is about to leave.
+    fn fate_of(&mut self, payload: &[u8]) -> Option<Fate> {
+        if matches!(payload.first(), Some(&(DATA | SPLIT))) {
+            return None;
+        }
+        self.offered += 1;
+        self.fates.get(&(self.offered - 1)).copied()
     }
 
     fn model(&mut self, from: ActorId, to: ActorId) -> &mut LinkModel {
@@ -738,6 +788,9 @@ fn grid(at: Timestamp) -> Timestamp {
     Timestamp(at.0.div_ceil(step).saturating_mul(step))
 }
 
+/// The first bytes of datagrams with inner packets.
+const DATA: u8 = 0x10;
+const SPLIT: u8 = 0x12;
 /// A socket's receive buffer, in datagrams.
 const INBOX: usize = 200;
 const GRID: Duration = Duration::from_micros(200);

@@ -40,3 +40,15 @@ pub use stack::{Stack, StackConfig, StackIo, TcpListener, TcpStream, UdpPort};
 pub use stats::{IoCounters, IoStats};
 pub use tun::Tun;
 pub use udp::{Datagram, Received, Sent, UdpBatch, UdpConfig, UdpSocket};
+
+/// Turns what a TUN device with offloads wrote, `len` bytes at the front of `room`, into one of the
+/// forms of [`inner`](crate::inner); where it lies. `None` if no kernel writes such a thing. For
+/// whoever tests it: the driver does so by itself.
+///
+/// # Panics
+/// If `room` is shorter than `len`.
+#[cfg(feature = "testing")]
+#[must_use]
+pub fn read_device_packet(room: &mut [u8], len: usize) -> Option<std::ops::Range<usize>> {
+    virtio::take_in(room, len)
+}

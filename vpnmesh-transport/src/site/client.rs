@@ -1,11 +1,12 @@
-//! What a site knows of a client: its receipt key, its holder, its flows.
+//! What a site knows of a client: its receipt key and its fence.
 
 use std::time::Duration;
 
 use vpnmesh_core::{ClientEntry, ClientId, NodeId, PublicKey, Secret, Timestamp};
 
+use super::fence::SiteFence;
 use super::{SiteEvent, SiteMachine, relay_address};
-use crate::flow::{FlowHash, FlowTable};
+use crate::flow::FlowHash;
 use crate::handshake::{Authority, Decision, Direction, Load, Refusal, Request, direction};
 use crate::leg::Leg;
 use crate::message::{self, FromSite};
@@ -19,27 +20,9 @@ pub(super) struct Known {
     /// The client's static key, which all that is known here stands on.
     peer: Option<PublicKey>,
     key: Option<Secret<32>>,
-    /// The newest statement.
-    newest: Option<Receipt>,
-    /// We may have forgotten a newer one: nothing counts until the client states again.
-    doubtful: bool,
-    /// The holder that is drained may deliver what it sealed before.
-    drain: Option<Drain>,
     /// When the client may be asked again to state its holder.
     ask_at: Timestamp,
-    /// Through which holder a flow last came, while two are valid.
-    flows: FlowTable<NodeId>,
-    /// The last counter that we sealed for a holder on behalf of this client.
-    last_sent: [Option<(NodeId, u64)>; 2],
-}
-
-#[derive(Debug)]
-struct Drain {
-    holder: NodeId,
-    number: u32,
-    until: Timestamp,
-    /// The last counter that the holder sealed for us; unknown until it says so.
-    last: Option<u64>,
+    fence: SiteFence,
 }
 
 impl Known {
@@ -48,20 +31,24 @@ impl Known {
         self.peer.is_none_or(|peer| peer == client.key)
     }
 
-    /// Whether a packet of the client may come through `node`.
+    /// See [`SiteFence::accepts`].
     pub(super) fn accepts(&self, node: NodeId, counter: u64, now: Timestamp) -> bool {
-        let Some(newest) = self.newest.as_ref().filter(|_| !self.doubtful) else {
-            return false;
-        };
-        if newest.holder == node || (newest.phase == Phase::Shared && newest.drained == Some(node))
-        {
-            return true;
-        }
-        self.drain.as_ref().is_some_and(|drain| {
-            drain.holder == node
-                && now < drain.until
-                && drain.last.is_none_or(|last| counter <= last)
-        })
+        self.fence.accepts(node, counter, now)
+    }
+
+    /// See [`SiteFence::note_flow`].
+    pub(super) fn note_flow(&mut self, flow: FlowHash, node: NodeId, now: Timestamp) {
+        self.fence.note_flow(flow, node, now);
+    }
+
+    /// See [`SiteFence::holder_for`].
+    pub(super) fn holder_for(&self, flow: FlowHash, now: Timestamp) -> Option<NodeId> {
+        self.fence.holder_for(flow, now)
+    }
+
+    /// See [`SiteFence::note_sent`].
+    pub(super) fn note_sent(&mut self, node: NodeId, counter: u64) {
+        self.fence.note_sent(node, counter);
     }
 
     /// Whether it is time to ask whoever sends through a holder that is not the client's: either a
@@ -74,84 +61,14 @@ impl Known {
         may
     }
 
-    /// While two holders are valid a return flow follows its packets.
-    pub(super) fn note_flow(&mut self, flow: FlowHash, node: NodeId, now: Timestamp) {
-        if self.is_shared() {
-            self.flows.set(flow, node, now);
-        }
-    }
-
-    /// The holder through which a packet to the client leaves.
-    pub(super) fn holder_for(&self, flow: FlowHash, now: Timestamp) -> Option<NodeId> {
-        let newest = self.newest.as_ref().filter(|_| !self.doubtful)?;
-        match (newest.phase, newest.drained) {
-            (Phase::Shared, Some(drained)) => Some(self.flows.get(flow, now).unwrap_or(drained)),
-            (Phase::Shared | Phase::Alone, _) => Some(newest.holder),
-        }
-    }
-
-    /// Remembers the last packet for each of the two newest holders.
-    pub(super) fn note_sent(&mut self, node: NodeId, counter: u64) {
-        let known = self
-            .last_sent
-            .iter()
-            .position(|sent| sent.is_some_and(|(to, _)| to == node));
-        let slot = known.unwrap_or_else(|| {
-            self.last_sent.swap(0, 1);
-            0
-        });
-        self.last_sent[slot] = Some((node, counter));
-    }
-
     pub(super) fn holder(&self) -> Option<NodeId> {
-        self.newest.as_ref().map(|receipt| receipt.holder)
-    }
-
-    fn is_shared(&self) -> bool {
-        self.newest
-            .as_ref()
-            .is_some_and(|receipt| receipt.phase == Phase::Shared)
-    }
-
-    fn last_sent_to(&self, node: NodeId) -> Option<u64> {
-        let sent = self.last_sent.iter().flatten().find(|(to, _)| *to == node);
-        sent.map(|(_, counter)| *counter)
+        self.fence.newest().map(|receipt| receipt.holder)
     }
 
     /// Our memory is older than the world: the key and all that the client said are in doubt.
     pub(super) fn doubt(&mut self) {
         self.key = None;
-        self.drain = None;
-        self.doubtful = true;
-        self.flows.clear();
-    }
-
-    /// Takes a statement over if it is newer; whether it was. `grace`: for how long the drained
-    /// holder's packets are still taken (rule S3).
-    fn take(&mut self, receipt: Receipt, grace: Duration, now: Timestamp) -> bool {
-        let order = |receipt: &Receipt| (receipt.fence, receipt.phase);
-        let stale = |newest: &Receipt| match self.doubtful {
-            true => order(newest) > order(&receipt),
-            false => order(newest) >= order(&receipt),
-        };
-        if self.newest.as_ref().is_some_and(stale) {
-            return false;
-        }
-        self.doubtful = false;
-        self.drain = receipt
-            .drained
-            .filter(|_| receipt.phase == Phase::Alone)
-            .map(|holder| Drain {
-                holder,
-                number: receipt.fence.number,
-                until: now + grace,
-                last: None,
-            });
-        if receipt.phase == Phase::Alone {
-            self.flows.clear();
-        }
-        self.newest = Some(receipt);
-        true
+        self.fence.doubt();
     }
 }
 
@@ -212,11 +129,8 @@ impl SiteMachine {
             }
         };
         let grace = receipt.drained.and_then(grace).unwrap_or_default();
-        let taken = known.take(receipt, grace, now);
-        let in_force = known
-            .newest
-            .filter(|newest| newest.fence == receipt.fence && newest.phase >= receipt.phase);
-        if in_force.is_none() {
+        let taken = known.fence.take(receipt, grace, now);
+        if !known.fence.is_in_force(&receipt) {
             return self.station.out.drop_because(DropReason::Fenced);
         }
         self.answer(node, client, receipt.seal(Way::Answer, &key), now);
@@ -237,7 +151,7 @@ impl SiteMachine {
             let down_final = self
                 .clients
                 .get(&client)
-                .and_then(|known| known.last_sent_to(drained));
+                .and_then(|known| known.fence.last_sent_to(drained));
             let left = FromSite::ClientLeft {
                 client,
                 number: receipt.fence.number,
@@ -255,12 +169,8 @@ impl SiteMachine {
         number: u32,
         counter: Option<u64>,
     ) {
-        let drain = self
-            .clients
-            .get_mut(&client)
-            .and_then(|known| known.drain.as_mut());
-        if let Some(drain) = drain.filter(|drain| drain.holder == node && drain.number == number) {
-            drain.last = Some(counter.unwrap_or(0));
+        if let Some(known) = self.clients.get_mut(&client) {
+            known.fence.close(node, number, counter);
         }
     }
 
@@ -315,63 +225,6 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::receipt::Fence;
-
-    const DRAIN: Duration = Duration::from_millis(1200);
-
-    fn receipt(number: u32, phase: Phase, holder: u64, drained: Option<u64>) -> Receipt {
-        Receipt {
-            client: ClientId(1),
-            fence: Fence {
-                incarnation: 1,
-                generation: 1,
-                number,
-            },
-            phase,
-            holder: NodeId(holder),
-            drained: drained.map(NodeId),
-        }
-    }
-
-    #[test]
-    fn nobody_is_accepted_before_the_first_receipt() {
-        assert!(!Known::default().accepts(NodeId(1), 0, Timestamp::ZERO));
-    }
-
-    #[test]
-    fn a_lower_statement_never_replaces_a_greater_one() {
-        let mut known = Known::default();
-        assert!(known.take(receipt(5, Phase::Alone, 2, None), DRAIN, Timestamp::ZERO));
-        assert!(!known.take(receipt(4, Phase::Alone, 1, None), DRAIN, Timestamp::ZERO));
-        assert!(!known.take(
-            receipt(5, Phase::Shared, 1, Some(2)),
-            DRAIN,
-            Timestamp::ZERO
-        ));
-        assert!(!known.accepts(NodeId(1), 0, Timestamp::ZERO));
-        assert!(known.accepts(NodeId(2), 0, Timestamp::ZERO));
-    }
-
-    #[test]
-    fn both_holders_are_valid_until_the_commit_and_the_old_one_only_up_to_its_last_packet() {
-        let mut known = Known::default();
-        known.take(receipt(1, Phase::Alone, 1, None), DRAIN, Timestamp::ZERO);
-        known.take(
-            receipt(2, Phase::Shared, 2, Some(1)),
-            DRAIN,
-            Timestamp::ZERO,
-        );
-        assert!(
-            known.accepts(NodeId(1), 9, Timestamp::ZERO)
-                && known.accepts(NodeId(2), 0, Timestamp::ZERO)
-        );
-        known.take(receipt(2, Phase::Alone, 2, Some(1)), DRAIN, Timestamp::ZERO);
-        assert!(known.accepts(NodeId(1), 9, Timestamp::ZERO));
-        known.drain.as_mut().unwrap().last = Some(8);
-        assert!(known.accepts(NodeId(1), 8, Timestamp::ZERO));
-        assert!(!known.accepts(NodeId(1), 9, Timestamp::ZERO));
-        assert!(!known.accepts(NodeId(1), 8, Timestamp::ZERO + DRAIN));
-    }
 
     #[test]
     fn a_client_with_another_key_is_another_client() {
@@ -383,19 +236,5 @@ mod tests {
         assert!(known.is_of(&entry));
         entry.key = PublicKey([9; 32]);
         assert!(!known.is_of(&entry));
-    }
-
-    #[test]
-    fn return_flows_follow_their_packets_while_two_holders_are_valid() {
-        let mut known = Known::default();
-        known.take(
-            receipt(2, Phase::Shared, 2, Some(1)),
-            DRAIN,
-            Timestamp::ZERO,
-        );
-        let flow = FlowHash(7);
-        assert_eq!(known.holder_for(flow, Timestamp::ZERO), Some(NodeId(1)));
-        known.note_flow(flow, NodeId(2), Timestamp::ZERO);
-        assert_eq!(known.holder_for(flow, Timestamp::ZERO), Some(NodeId(2)));
     }
 }

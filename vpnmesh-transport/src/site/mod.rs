@@ -2,9 +2,10 @@
 //!
 //! A [`SiteMachine`] keeps a leg to every node. What comes from a client counts only through the
 //! holder that the client's newest receipt names; what goes to a client leaves through it. `client`
-//! keeps what is known of each client, `links` the legs.
+//! keeps what is known of each client, `fence` decides, `links` keeps the legs.
 
 mod client;
+mod fence;
 mod links;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -24,6 +25,7 @@ use crate::wire::{self, Header};
 use crate::{DropReason, Ecn, Error, Incarnation, Machine, Transmit};
 
 use client::Known;
+pub use fence::SiteFence;
 use links::Link;
 
 /// What a site is started with.
