@@ -80,7 +80,7 @@ fn say(text: &str) {
 }
 
 #[test]
-#[ignore = "open: a Leave that arrives after its holder was activated again ends the session there"]
+#[ignore = "takes many minutes, and was not run to its end yet: --release -- --ignored"]
 fn the_laws_hold_in_every_state_within_the_bounds() {
     for (what, budget, least) in BOUNDS {
         let start = Instant::now();
@@ -120,13 +120,11 @@ fn finds(flaw: Flaw, budget: Budget, laws: &[&str]) {
 }
 
 #[test]
-#[ignore = "open: a Leave that arrives after its holder was activated again ends the session there"]
 fn a_site_that_ignores_the_fence_is_found() {
-    finds(Flaw::SiteIgnoresFence, BOUNDS[1].1, &[SITE]);
+    finds(Flaw::SiteIgnoresFence, BOUNDS[1].1, &[SITE, HEALS]);
 }
 
 #[test]
-#[ignore = "open: a Leave that arrives after its holder was activated again ends the session there"]
 fn a_site_that_drains_for_ever_is_found() {
     finds(Flaw::SiteDrainsForEver, BOUNDS[0].1, &[SITE]);
 }
@@ -147,7 +145,6 @@ fn a_client_that_names_a_generation_too_early_is_found() {
 }
 
 #[test]
-#[ignore = "open: a Leave that arrives after its holder was activated again ends the session there"]
 fn a_holder_that_forgets_which_moves_it_saw_is_found() {
     finds(Flaw::HolderForgetsMoves, BOUNDS[0].1, &[ONCE]);
 }

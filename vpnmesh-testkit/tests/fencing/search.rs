@@ -1,5 +1,6 @@
 //! Visits every state that can be reached, each once, the nearest first.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 
 use crate::laws;
@@ -48,8 +49,8 @@ pub(crate) fn explore(budget: Budget, flaw: Flaw) -> Explored {
             };
             steps += 1;
             let reached = next.name();
-            if !came_by.contains_key(&reached) {
-                came_by.insert(reached, Some((name, action)));
+            if let Entry::Vacant(entry) = came_by.entry(reached) {
+                entry.insert(Some((name, action)));
                 open.push_back((next, far + 1));
             }
         }

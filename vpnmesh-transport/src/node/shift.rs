@@ -117,6 +117,9 @@ impl NodeMachine {
         let Some(held) = self.sessions.get_mut(&session) else {
             return;
         };
+        if number < held.record.number {
+            return; // the client came back to us since, by a later move
+        }
         let until = now + held.leg.grace();
         let sites: BTreeSet<SiteId> = sites.into_iter().take(MAX_SITES).collect();
         held.role = Role::Leaving(Leaving {

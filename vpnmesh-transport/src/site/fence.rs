@@ -113,7 +113,12 @@ impl SiteFence {
     pub fn holder_for(&self, flow: FlowHash, now: Timestamp) -> Option<NodeId> {
         let newest = self.newest.as_ref().filter(|_| !self.doubtful)?;
         match (newest.phase, newest.drained) {
-            (Phase::Shared, Some(drained)) => Some(self.flows.get(flow, now).unwrap_or(drained)),
+            (Phase::Shared, Some(drained)) => {
+                // A flow may remember a holder of an earlier statement.
+                let came_by = self.flows.get(flow, now);
+                let valid = |node: &NodeId| [newest.holder, drained].contains(node);
+                Some(came_by.filter(valid).unwrap_or(drained))
+            }
             (Phase::Shared | Phase::Alone, _) => Some(newest.holder),
         }
     }

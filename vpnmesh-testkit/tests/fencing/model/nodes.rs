@@ -57,6 +57,10 @@ impl State {
     pub(super) fn handle_leave(&mut self, to: u8, number: u32) {
         let left = Message::Leave { to, number };
         self.sent.retain(|sent| *sent != left);
+        let newer = |session: Session| session.at.number > number;
+        if self.node(to).session.is_some_and(newer) {
+            return; // the client has come back since
+        }
         if let Some(session) = &mut self.node(to).session {
             session.leaving = true;
             self.send(Message::FinalUp { from: to, number });
