@@ -137,26 +137,33 @@ pub(crate) struct Role {
     pub(crate) json: bool,
 }
 
+/// The two ends of a handshake outside a mesh.
 #[derive(Debug, Args)]
-pub(crate) struct Tunnel {
-    /// The interface: created with MTU 1420, or taken if it exists.
-    #[arg(long = "if", value_name = "IF")]
-    pub(crate) device: String,
-    /// The private key, as `wg genkey` or `vpnmesh keygen` prints it.
+pub(crate) struct Ends {
+    /// The private key, as `wg genkey` or `vpnmesh keygen` prints it; no other program uses it.
     #[arg(long, value_name = "FILE")]
     pub(crate) key_file: PathBuf,
     /// The own UDP address.
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) listen: SocketAddr,
-    /// The peer.
+    /// The other end.
     #[arg(long, value_name = "PUBKEY@IP:PORT")]
     pub(crate) peer: Peer,
-    /// Inner addresses behind the peer; repeat it. Without it every source is accepted.
-    #[arg(long, value_name = "CIDR")]
-    pub(crate) allow: Vec<Prefix>,
     /// standard, high, light, aes-256-gcm or chacha20-poly1305.
     #[arg(long, value_name = "NAME", default_value_t)]
     pub(crate) suite: Suite,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Tunnel {
+    /// The interface: created with MTU 1420, or taken if it exists.
+    #[arg(long = "if", value_name = "IF")]
+    pub(crate) device: String,
+    #[command(flatten)]
+    pub(crate) ends: Ends,
+    /// Inner addresses behind the peer; repeat it. Without it every source is accepted.
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) allow: Vec<Prefix>,
     /// Key exchange with ML-KEM: require, prefer (without it if the peer has it off), or off at both ends.
     #[arg(long, value_name = "WORD", default_value_t)]
     pub(crate) pq: PqSetting,
@@ -176,18 +183,8 @@ pub(crate) struct Psk {
     /// The peer's key in WireGuard, as `wg pubkey` prints it.
     #[arg(long, value_name = "PUBKEY", value_parser = IdentityKey::public_from_base64)]
     pub(crate) wg_peer: PublicKey,
-    /// Our own private key, as `vpnmesh keygen` prints it: another one than WireGuard's.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) key_file: PathBuf,
-    /// The own UDP address.
-    #[arg(long, value_name = "IP:PORT")]
-    pub(crate) listen: SocketAddr,
-    /// The other end of our handshake.
-    #[arg(long, value_name = "PUBKEY@IP:PORT")]
-    pub(crate) peer: Peer,
-    /// standard or high.
-    #[arg(long, value_name = "NAME", default_value_t)]
-    pub(crate) suite: Suite,
+    #[command(flatten)]
+    pub(crate) ends: Ends,
     /// Print one JSON object a line instead of `ready`.
     #[arg(long)]
     pub(crate) json: bool,

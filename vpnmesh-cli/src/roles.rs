@@ -34,11 +34,11 @@ pub(crate) fn site(options: &Role) -> Result<(), Error> {
 pub(crate) fn tunnel(options: Tunnel) -> Result<(), Error> {
     let settings = role::tunnel::Settings {
         device: options.device,
-        key_file: options.key_file,
-        listen: options.listen,
-        peer: options.peer,
+        key_file: options.ends.key_file,
+        listen: options.ends.listen,
+        peer: options.ends.peer,
         allow: options.allow,
-        suite: options.suite,
+        suite: options.ends.suite,
         pq: options.pq,
         dscp: options.dscp,
     };
@@ -49,11 +49,11 @@ pub(crate) fn psk(options: Psk) -> Result<(), Error> {
     let settings = role::psk::Settings {
         tunnel: role::tunnel::Settings {
             device: options.interface,
-            key_file: options.key_file,
-            listen: options.listen,
-            peer: options.peer,
+            key_file: options.ends.key_file,
+            listen: options.ends.listen,
+            peer: options.ends.peer,
             allow: Vec::new(),
-            suite: options.suite,
+            suite: options.ends.suite,
             pq: PqSetting::default(),
             dscp: DscpSetting::default(),
         },
